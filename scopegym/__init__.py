@@ -1,0 +1,1 @@
+"""Image analysis in microscopy as an optimisation problem with a physical answer."""

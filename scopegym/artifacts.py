@@ -1,0 +1,223 @@
+"""What operators read and write. All frozen, all arrays read-only.
+
+Axes are (y, x) with the origin at the centre of pixel (0, 0); lengths are in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from scopegym.errors import ScopegymError
+
+
+def readonly(array: ArrayLike, dtype: DTypeLike = None) -> NDArray[Any]:
+    """A contiguous view of the array that cannot be written to."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def digest(*parts: bytes | str) -> str:
+    """Hash of the parts in order, 32 hexadecimal digits."""
+    h = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.hexdigest()[:32]
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """Hash of an array: its type, its shape and its bytes."""
+    return digest(f"{array.dtype.str}{array.shape}", np.ascontiguousarray(array).data.cast("B"))
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """Base of everything a workflow hands from step to step."""
+
+    #: The derivation this artifact came from; None for one made by hand.
+    derivation: str | None = field(default=None, kw_only=True, repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Identity for caches: the derivation, or the hash of the content where there is none."""
+        return self.derivation or digest(type(self).__name__, *map(array_digest, self.arrays))
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The arrays that make up the content."""
+        return tuple(v for v in vars(self).values() if isinstance(v, np.ndarray))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the arrays [bytes]."""
+        return sum(array.nbytes for array in self.arrays)
+
+    @property
+    def empty(self) -> bool:
+        """True when there is nothing to score: no rows, no pixels."""
+        return not self.arrays or self.arrays[0].size == 0
+
+    def derived(self, derivation: str) -> Self:
+        """The same content under the name of its derivation."""
+        return replace(self, derivation=derivation)
+
+
+@dataclass(frozen=True, eq=False)
+class Image(Artifact):
+    """A picture: ``pixels`` float32 ``[H, W]``."""
+
+    pixels: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        pixels = readonly(self.pixels, np.float32)
+        if pixels.ndim != 2 or pixels.size == 0:
+            raise ScopegymError(f"An image has two axes (y, x); this one is {pixels.shape}.")
+        object.__setattr__(self, "pixels", pixels)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) [px]."""
+        return self.pixels.shape  # type: ignore[return-value]
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.pixels, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, eq=False)
+class Source(Image):
+    """The picture as it came, before any operator: what rewards hold results against."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points(Artifact):
+    """Positions found in a field of ``shape`` (H, W): ``yx`` ``[N, 2]``, ``sigma_px`` and
+    ``strength`` ``[N]`` (NaN where the detector has no such notion)."""
+
+    yx: NDArray[np.float64]
+    shape: tuple[int, int]
+    sigma_px: NDArray[np.float64] | None = None
+    strength: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        yx = readonly(np.reshape(self.yx, (-1, 2)), np.float64)
+        object.__setattr__(self, "yx", yx)
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+        for name in ("sigma_px", "strength"):
+            given = getattr(self, name)
+            column = np.full(len(yx), np.nan) if given is None else np.reshape(given, -1)
+            if len(column) != len(yx):
+                raise ScopegymError(f"Points has {len(yx)} positions but {len(column)} {name}.")
+            object.__setattr__(self, name, readonly(column, np.float64))
+
+    def __len__(self) -> int:
+        return len(self.yx)
+
+    def __getitem__(self, rows: Any) -> Points:
+        """The points at these rows (an index array, a mask or a slice)."""
+        return Points(self.yx[rows], self.shape, self.sigma_px[rows], self.strength[rows])  # type: ignore[index]
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        """Rows of y, x, sigma [px], the form that scikit-image's blob detectors return."""
+        return np.column_stack([self.yx, self.sigma_px]).astype(dtype or np.float64)  # type: ignore[list-item]
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Artifact):
+    """Descriptors ``values`` ``[N, D]`` of the places ``centres_yx`` ``[N, 2]`` [px]."""
+
+    values: NDArray[np.float64]
+    centres_yx: NDArray[np.float64]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", readonly(self.values, np.float64))
+        object.__setattr__(self, "centres_yx", readonly(self.centres_yx, np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Artifact):
+    """A class or region number for every pixel: ``map`` int32 ``[H, W]``."""
+
+    map: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "map", readonly(self.map, np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Instances(Artifact):
+    """Objects: ``boxes`` ``[N, 4]`` (y0, x0, y1, x1) [px], ``scores`` and ``classes`` ``[N]``,
+    ``masks`` bool ``[N, H, W]`` or None."""
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    masks: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", readonly(np.reshape(self.boxes, (-1, 4)), np.float64))
+        object.__setattr__(self, "scores", readonly(self.scores, np.float64))
+        object.__setattr__(self, "classes", readonly(self.classes, np.int64))
+        if self.masks is not None:
+            object.__setattr__(self, "masks", readonly(self.masks, np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks(Artifact):
+    """Identities over time: ``rows`` ``[N, 4]`` of identity, frame, y [px], x [px]."""
+
+    rows: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", readonly(np.reshape(self.rows, (-1, 4)), np.float64))
+
+
+A = TypeVar("A", bound=Artifact)
+
+#: The kinds a state can hold beside its source, by field name.
+KINDS: dict[str, type[Artifact]] = {
+    "image": Image,
+    "points": Points,
+    "features": Features,
+    "labels": Labels,
+    "instances": Instances,
+    "tracks": Tracks,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The latest artifact of each kind, and the source all of them came from."""
+
+    source: Source
+    image: Image
+    points: Points | None = None
+    features: Features | None = None
+    labels: Labels | None = None
+    instances: Instances | None = None
+    tracks: Tracks | None = None
+
+    @classmethod
+    def start(cls, source: Source) -> State:
+        """The state before the first step: the current image is the source itself."""
+        return cls(source=source, image=source)
+
+    def get(self, kind: type[A]) -> A | None:
+        """The artifact of this kind, None if no step has made one."""
+        found: A | None = getattr(self, kind.__name__.casefold())
+        return found
+
+    def having(self, artifact: Artifact) -> State:
+        """This state with the artifact in the place of the former one of its kind."""
+        for name, kind in KINDS.items():
+            if isinstance(artifact, kind):
+                return replace(self, **{name: artifact})
+        raise TypeError(f"A state cannot hold a {type(artifact).__name__}.")

@@ -1,0 +1,112 @@
+"""A micrograph: pixels as they were recorded, and their calibration."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.artifacts import Artifact, Source, array_digest, digest, readonly
+from scopegym.errors import ScopegymError
+
+#: Percentiles that ``normalized`` maps to 0 and 1: robust against hot and dead pixels.
+NORMALIZED_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Micrograph:
+    """One image ``[H, W]`` or one stack ``[T, H, W]``, float32, never rescaled.
+
+    ``pixel_size_nm`` is None when unknown. ``truth`` is the exact answer of a simulated or
+    labelled image: it is reported beside a score and never enters one.
+    """
+
+    data: NDArray[np.float32]
+    pixel_size_nm: float | None = None
+    name: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    truth: Artifact | None = None
+
+    def __post_init__(self) -> None:
+        data = np.array(self.data, dtype=np.float32)
+        if data.ndim not in (2, 3) or data.size == 0:
+            raise ScopegymError(
+                f"A micrograph is an image [H, W] or a stack [T, H, W]; '{self.name}' has shape "
+                f"{data.shape}."
+            )
+        if not np.isfinite(data).all():
+            bad = int(np.count_nonzero(~np.isfinite(data)))
+            raise ScopegymError(
+                f"'{self.name}' holds {bad} pixels that are NaN or infinite; replace them first."
+            )
+        size = self.pixel_size_nm
+        if size is not None and not (math.isfinite(size) and size > 0):
+            raise ScopegymError(f"The pixel size of '{self.name}' must be positive, not {size} nm.")
+        object.__setattr__(self, "data", readonly(data))
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) or (T, H, W) [px]."""
+        return self.data.shape
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the pixels for caches."""
+        return array_digest(self.data)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file it was read from, or of the pixels where there is no file."""
+        recorded = self.metadata.get("file_sha256")
+        return recorded or hashlib.sha256(self.data.tobytes()).hexdigest()
+
+    def frame(self, index: int = 0) -> Micrograph:
+        """One frame of a stack as an image."""
+        if self.data.ndim == 2:
+            return self
+        name = f"{self.name}[{index}]"
+        return Micrograph(self.data[index], self.pixel_size_nm, name, self.metadata)
+
+    def normalized(self) -> Source:
+        """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped.
+
+        Raises ScopegymError for a stack and for an image without contrast.
+        """
+        if self.data.ndim != 2:
+            raise ScopegymError(
+                f"'{self.name}' is a stack of {len(self.data)} frames where one image is needed; "
+                "choose a frame."
+            )
+        low, high = np.percentile(self.data.astype(np.float64), NORMALIZED_PERCENTILES)
+        if not high > low:
+            raise ScopegymError(f"'{self.name}' is constant ({low:g}); there is nothing to find.")
+        pixels = (self.data.astype(np.float64) - low) / (high - low)
+        return Source(pixels.astype(np.float32), derivation=digest("normalized", self.key))
+
+
+def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
+    """Read an image file: TIFF, PNG, JPEG, NPY, HDF5/EMD, SER, DM3/DM4, MRC, MAT or video.
+
+    ``pixel_size`` with its unit (``"35.2 pm"``) overrides the calibration stored in the file;
+    where neither exists the pixel size stays None. Raises ScopegymError when the file cannot be
+    read as an image.
+    """
+    from scopegym.datasets.readers import read
+    from scopegym.units import parse_length
+
+    size_nm = None if pixel_size is None else parse_length(pixel_size, "pixel size")
+    micrograph = read(Path(path))
+    if size_nm is None:
+        return micrograph
+    return Micrograph(
+        micrograph.data, size_nm, micrograph.name, micrograph.metadata, micrograph.truth
+    )

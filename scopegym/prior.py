@@ -1,0 +1,78 @@
+"""What physics says to expect of an image, in the image's own pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from scopegym.artifacts import digest
+from scopegym.errors import ScopegymError
+
+Vector = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Expectations for one field of view.
+
+    ``scale_px`` is the characteristic length: nearest-neighbour spacing of a lattice, diameter of
+    a particle. ``count`` is the number of columns or objects in the whole field.
+    ``neighbour_sums_px`` holds, for each kind of column, the sum of the distances to its four
+    nearest neighbours. ``lattice_px`` are the two in-plane lattice vectors (y, x).
+    ``contrast`` says whether columns are brighter or darker than what lies between them.
+    ``sources`` names where each figure came from: ``crystal``, ``given`` or ``estimated``.
+    """
+
+    scale_px: float
+    count: float | None = None
+    neighbour_sums_px: tuple[float, ...] = ()
+    lattice_px: tuple[Vector, Vector] | None = None
+    contrast: Literal["bright", "dark"] = "bright"
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale_px) and self.scale_px > 0):
+            raise ScopegymError(f"Prior.scale_px must be a positive length, not {self.scale_px}.")
+        if self.count is not None and not (math.isfinite(self.count) and self.count >= 0):
+            raise ScopegymError(f"Prior.count must not be negative; it is {self.count}.")
+        if self.contrast not in ("bright", "dark"):
+            raise ScopegymError(f"Prior.contrast is 'bright' or 'dark', not '{self.contrast}'.")
+        object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
+
+    @property
+    def key(self) -> str:
+        """Identity for caches."""
+        return digest(repr(self.to_dict()))
+
+    def cropped(self, shape: tuple[int, int], of: tuple[int, int]) -> Prior:
+        """The prior for a part of ``shape`` (H, W) of a field of shape ``of``."""
+        share = shape[0] * shape[1] / (of[0] * of[1])
+        return replace(self, count=None if self.count is None else self.count * share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and YAML."""
+        plain = asdict(replace(self, sources={}))
+        plain["sources"] = dict(self.sources)
+        plain["neighbour_sums_px"] = list(self.neighbour_sums_px)
+        if self.lattice_px is not None:
+            plain["lattice_px"] = [list(vector) for vector in self.lattice_px]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Prior:
+        """The inverse of ``to_dict``. Raises ScopegymError on unknown or malformed entries."""
+        try:
+            values = dict(plain)
+            values["neighbour_sums_px"] = tuple(map(float, values.get("neighbour_sums_px", ())))
+            if values.get("lattice_px") is not None:
+                first, second = values["lattice_px"]
+                values["lattice_px"] = (
+                    (float(first[0]), float(first[1])),
+                    (float(second[0]), float(second[1])),
+                )
+            return cls(**values)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ScopegymError(f"The prior is malformed: {error}.") from None

@@ -1,0 +1,17 @@
+"""What the tests share: the real data beside the checkout, where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of published data, which is not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the published data are not beside this checkout")
+    return SHARED
