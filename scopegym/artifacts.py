@@ -124,6 +124,15 @@ class Points(Artifact):
         """The points at these rows (an index array, a mask or a slice)."""
         return Points(self.yx[rows], self.shape, self.sigma_px[rows], self.strength[rows])  # type: ignore[index]
 
+    def inner(self, margin_px: float) -> NDArray[np.bool_]:
+        """Which points lie at least this far from the edges of the field, ``[N]``.
+
+        Pixels have an extent: the field reaches from -0.5 to H - 0.5.
+        """
+        edge = np.minimum(self.yx + 0.5, np.array(self.shape) - 0.5 - self.yx)
+        inside: NDArray[np.bool_] = (edge >= margin_px).all(axis=1)
+        return inside
+
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
         """Rows of y, x, sigma [px], the form that scikit-image's blob detectors return."""
         return np.column_stack([self.yx, self.sigma_px]).astype(dtype or np.float64)  # type: ignore[list-item]

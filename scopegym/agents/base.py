@@ -1,0 +1,128 @@
+"""Agents propose workflows and see their scores; the front keeps what no other trial beats."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.envs.problem import Problem, Trial
+from scopegym.errors import ScopegymError
+from scopegym.registry import Registry
+from scopegym.rewards.base import Reward
+from scopegym.workflow import Workflow
+
+Pick = Literal["value", "euclidean", "chebyshev"]
+
+
+class Budget:
+    """Operator executions that may be spent on one problem, counted before cache hits."""
+
+    def __init__(self, problem: Problem, executions: int) -> None:
+        self.problem = problem
+        self.executions = executions
+        self.spent = 0
+
+    @property
+    def left(self) -> int:
+        """Executions still to spend."""
+        return self.executions - self.spent
+
+    def evaluate(self, workflow: Workflow) -> Trial | None:
+        """Carry out a workflow and charge for it; None when it costs more than is left."""
+        if len(workflow) > self.left:
+            return None
+        # An empty workflow still costs the look at its score.
+        self.spent += max(1, len(workflow))
+        return self.problem.evaluate(workflow)
+
+
+Search = Callable[[Problem, Budget, np.random.Generator], Iterator[Trial]]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A search strategy: a generator function that spends a budget on a problem."""
+
+    name: str
+    function: Search
+    __doc__: str = field(default="", repr=False)
+
+    def search(
+        self, problem: Problem, budget: int, rng: np.random.Generator | int
+    ) -> Iterator[Trial]:
+        """Yield trials until ``budget`` operator executions are spent.
+
+        Raises ScopegymError when the budget does not pay for the first workflow.
+        """
+        cheapest = len(problem.task.expert)
+        if budget < cheapest:
+            raise ScopegymError(
+                f"A budget of {budget} operator executions is too small: the expert's workflow of "
+                f"task {problem.task.name} alone takes {cheapest}."
+            )
+        yield from self.function(problem, Budget(problem, budget), np.random.default_rng(rng))
+
+
+#: All agents by name.
+registry: Registry[Agent] = Registry("agent")
+
+
+def agent(function: Search) -> Agent:
+    """Register a generator function of problem, budget and random generator as an agent."""
+    return registry.add(Agent(function.__name__, function, inspect.getdoc(function) or ""))
+
+
+class Front:
+    """Trials that no other trial beats in every term at once.
+
+    Terms are compared by their goodness (0..1, 1 is best), so that directions do not matter.
+    """
+
+    def __init__(self, reward: Reward, trials: Iterable[Trial] = ()) -> None:
+        self.reward = reward
+        self.trials: tuple[Trial, ...] = ()
+        for trial in trials:
+            self.add(trial)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def add(self, trial: Trial) -> bool:
+        """Take a trial in if nothing kept is as good in all terms, and drop what it beats."""
+        if trial.failure is not None:
+            return False
+        new = self._goodness(trial)
+        old = [self._goodness(kept) for kept in self.trials]
+        if any((kept >= new).all() for kept in old):
+            return False
+        survivors = [
+            t for t, kept in zip(self.trials, old, strict=True) if not (new >= kept).all()
+        ]
+        self.trials = (*survivors, trial)
+        return True
+
+    def best(self, pick: Pick = "value") -> Trial:
+        """The trial of highest value, or nearest to the ideal point (all terms at their best) by
+        Euclidean or Chebyshev distance. Raises ScopegymError on an empty front."""
+        if not self.trials:
+            raise ScopegymError("No workflow succeeded, so there is no best one.")
+        if pick == "value":
+            return max(self.trials, key=lambda trial: trial.score.value)
+        distance = {
+            "euclidean": lambda gap: float(np.sqrt(np.sum(gap**2))),
+            "chebyshev": lambda gap: float(gap.max()),
+        }
+        if pick not in distance:
+            raise ScopegymError(f"Pick by value, euclidean or chebyshev, not '{pick}'.")
+        return min(self.trials, key=lambda trial: distance[pick](1 - self._goodness(trial)))
+
+    def _goodness(self, trial: Trial) -> NDArray[np.float64]:
+        return np.array(list(self.reward.goodnesses(trial.score.terms).values()))

@@ -1,0 +1,116 @@
+"""Bayesian optimisation over the task's whole space of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.agents.base import Budget, Front, agent
+from scopegym.agents.encoding import Encoding
+from scopegym.envs.problem import Problem, Task, Trial
+from scopegym.operators.base import registry as operators
+from scopegym.rewards.base import Reward
+from scopegym.workflow import Step, Workflow
+
+#: Share of proposals that aim at the reward's own value; the others widen the front.
+AIM_AT_VALUE = 0.6
+#: Neighbours of the front's workflows that the model may choose from, beside its own proposal.
+NEIGHBOURS = 400
+
+
+@agent
+def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
+    """Fit extremely randomised trees to what was tried and go where improvement is expected.
+
+    Several objectives become one by random Chebyshev weights, anew for every proposal (ParEGO,
+    Knowles 2006). Trees, because workflows are choices with parameters that depend on them.
+    """
+    encoding = Encoding(problem.task)
+    front = Front(problem.reward)
+    points: list[NDArray[np.float64]] = []
+    trials: list[Trial] = []
+    for workflow in starting_points(problem.task):
+        trial = budget.evaluate(workflow)
+        if trial is None:
+            return
+        points.append(_encoded(encoding, workflow))
+        trials.append(trial)
+        front.add(trial)
+        yield trial
+    while True:
+        loss = _losses(problem.reward, trials, rng)
+        workflow = _propose(encoding, points, loss, front, rng)
+        trial = budget.evaluate(workflow)
+        if trial is None:
+            return
+        points.append(_encoded(encoding, workflow))
+        trials.append(trial)
+        front.add(trial)
+        yield trial
+
+
+def starting_points(task: Task) -> list[Workflow]:
+    """The expert's workflow, and the same with each other operator of its slots at defaults."""
+    steps = list(task.expert)
+    starts = [task.expert]
+    for slot in task.open_slots:
+        held = [i for i, step in enumerate(steps) if step.op in slot.operators]
+        for name in slot.operators:
+            if held and not slot.optional and name != steps[held[0]].op:
+                starts.append(Workflow((*steps[: held[0]], Step(name), *steps[held[0] + 1 :])))
+    return starts
+
+
+def _losses(
+    reward: Reward, trials: list[Trial], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """What to minimise this time ``[N]``: one minus the value, or a weighted worst term."""
+    if rng.random() < AIM_AT_VALUE:
+        return np.array([1 - trial.score.value for trial in trials])
+    gaps = np.array([list(reward.goodnesses(trial.score.terms).values()) for trial in trials])
+    gaps = 1 - gaps
+    weights = rng.dirichlet(np.ones(gaps.shape[1]))
+    # The small sum keeps points apart that share their worst term.
+    loss: NDArray[np.float64] = np.max(weights * gaps, axis=1) + 0.05 * (gaps @ weights)
+    return loss
+
+
+def _propose(
+    encoding: Encoding,
+    points: list[NDArray[np.float64]],
+    loss: NDArray[np.float64],
+    front: Front,
+    rng: np.random.Generator,
+) -> Workflow:
+    """The best expected improvement among the optimiser's own proposal and the neighbours of the
+    workflows on the front."""
+    from skopt import Optimizer
+    from skopt.acquisition import gaussian_ei
+
+    optimizer = Optimizer(
+        [(0.0, 1.0)] * encoding.dimensions,
+        base_estimator="ET",
+        n_initial_points=0,
+        acq_func="EI",
+        random_state=int(rng.integers(2**31)),
+    )
+    optimizer.tell([point.tolist() for point in points], loss.tolist())
+    candidates = [np.array(optimizer.ask(), dtype=float)]
+    parents = [_encoded(encoding, trial.workflow) for trial in front]
+    if parents:
+        best = points[int(np.argmin(loss))]
+        for _ in range(NEIGHBOURS):
+            parent = best if rng.random() < 0.5 else parents[rng.integers(len(parents))]
+            candidates.append(encoding.mutate(parent, rng))
+    cube = np.array([encoding.canonical(point) for point in candidates])
+    expected = gaussian_ei(cube, optimizer.models[-1], y_opt=float(loss.min()))
+    return encoding.decode(cube[int(np.argmax(expected))])
+
+
+def _encoded(encoding: Encoding, workflow: Workflow) -> NDArray[np.float64]:
+    point = encoding.encode(workflow)
+    if point is None:
+        raise ValueError(f"{workflow} does not fit the task's slots.")
+    return point

@@ -1,0 +1,107 @@
+"""Workflows of a task as points of a unit cube, for every searcher alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.envs.problem import Slot, Task
+from scopegym.operators.base import registry as operators
+from scopegym.workflow import Step, Workflow
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One coordinate per slot says which operator fills it (or none); the coordinates that follow
+    are that operator's parameters, in order. Slots reuse coordinates across operators, which keeps
+    the cube small; coordinates that do not apply are 0.5.
+    """
+
+    task: Task
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots, plug-ins included."""
+        return self.task.open_slots
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Coordinate at which each slot begins, and the total."""
+        widths = [
+            1 + max(len(operators[name].parameters) for name in slot.operators)
+            for slot in self.slots
+        ]
+        return tuple(int(n) for n in np.cumsum([0, *widths]))
+
+    @property
+    def dimensions(self) -> int:
+        """Number of coordinates."""
+        return self.starts[-1]
+
+    def decode(self, point: NDArray[np.float64]) -> Workflow:
+        """The workflow at a point of the cube."""
+        steps = []
+        for slot, (start, _) in zip(self.slots, pairwise(self.starts), strict=True):
+            name = self._filling(slot, point[start])
+            if name is not None:
+                spaces = [(p.name, p.space) for p in operators[name].parameters.values()]
+                values = {
+                    key: space.from_unit(float(point[start + 1 + i]))
+                    for i, (key, space) in enumerate(spaces)
+                }
+                steps.append(Step(name, values))
+        return Workflow(tuple(steps))
+
+    def encode(self, workflow: Workflow) -> NDArray[np.float64] | None:
+        """The point of a workflow; None when its steps do not fit the slots in order."""
+        point = np.full(self.dimensions, 0.5)
+        steps = list(workflow)
+        for slot, (start, _) in zip(self.slots, pairwise(self.starts), strict=True):
+            options = self._options(slot)
+            if steps and steps[0].op in slot.operators:
+                step = steps.pop(0)
+                point[start] = (options.index(step.op) + 0.5) / len(options)
+                for i, (key, value) in enumerate(step.params.items()):
+                    point[start + 1 + i] = step.operator.parameters[key].space.to_unit(value)
+            elif slot.optional:
+                point[start] = (options.index(None) + 0.5) / len(options)
+            else:
+                return None
+        return None if steps else point
+
+    def canonical(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same workflow's point with coordinates that do not apply at 0.5."""
+        encoded = self.encode(self.decode(point))
+        assert encoded is not None  # a decoded workflow fits its own slots
+        return encoded
+
+    def sample(self, rng: np.random.Generator) -> Workflow:
+        """A workflow drawn evenly over structures and parameter ranges."""
+        return self.decode(rng.random(self.dimensions))
+
+    def mutate(
+        self, point: NDArray[np.float64], rng: np.random.Generator, width: float = 0.15
+    ) -> NDArray[np.float64]:
+        """A neighbour: one to three slots change, parameters by a Gaussian step of this width,
+        and now and then the operator itself."""
+        moved = point.copy()
+        count = int(rng.integers(1, min(3, len(self.slots)) + 1))
+        for index in rng.choice(len(self.slots), size=count, replace=False):
+            start, end = self.starts[index], self.starts[index + 1]
+            if rng.random() < 0.25:
+                moved[start:end] = rng.random(end - start)
+            else:
+                step = rng.normal(0, width, end - start - 1)
+                moved[start + 1 : end] = np.clip(moved[start + 1 : end] + step, 0, 1)
+        return moved
+
+    def _options(self, slot: Slot) -> list[str | None]:
+        return [*([None] if slot.optional else []), *slot.operators]
+
+    def _filling(self, slot: Slot, u: float) -> str | None:
+        options = self._options(slot)
+        return options[min(int(u * len(options)), len(options) - 1)]

@@ -1,0 +1,56 @@
+"""Grid search around the expert's workflow, what a careful person does by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from scopegym.agents.base import Budget, agent
+from scopegym.envs.problem import Problem, Trial
+from scopegym.operators.base import registry as operators
+from scopegym.workflow import Step, Workflow
+
+#: Fewer levels than this per parameter are no grid.
+LEAST_LEVELS = 3
+
+
+@agent
+def grid(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
+    """Vary the task's most important parameters on the finest regular grid that the budget pays.
+
+    All other parameters stay as the expert sets them.
+    """
+    del rng
+    task = problem.task
+    affordable = budget.left // len(task.expert)
+    count = max(
+        (n for n in range(1, len(task.tuned) + 1) if LEAST_LEVELS**n <= affordable), default=1
+    )
+    levels = max(1, int(affordable ** (1 / count) + 1e-9))
+    tuned = task.tuned[:count]
+    for values in product(*(_bins(name, levels) for name in tuned)):
+        trial = budget.evaluate(_with(task.expert, dict(zip(tuned, values, strict=True))))
+        if trial is None:
+            return
+        yield trial
+
+
+def _bins(name: str, levels: int) -> tuple[Any, ...]:
+    op, parameter = name.split(".")
+    return operators[op].parameters[parameter].space.bins(levels)
+
+
+def _with(workflow: Workflow, values: dict[str, Any]) -> Workflow:
+    """The workflow with parameters, named ``operator.parameter``, at these values."""
+    return Workflow(
+        tuple(
+            Step(
+                step.op,
+                {key: values.get(f"{step.op}.{key}", value) for key, value in step.params.items()},
+            )
+            for step in workflow
+        )
+    )

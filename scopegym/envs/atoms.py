@@ -1,0 +1,103 @@
+"""Task ``atoms``: find the columns of an atomically resolved image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scopegym.crystal import CRYSTALS, crystal
+from scopegym.datasets.simulate import simulate_crystal
+from scopegym.envs.problem import Problem, Slot, Task, registry
+from scopegym.rewards.base import Reward
+from scopegym.workflow import Step, Workflow
+
+#: Projections that training images are drawn from: those whose columns can be told apart.
+TRAINING = (
+    ("YBa2Cu3O7", (1, 0, 0)),
+    ("YBa2Cu3O7", (0, 0, 1)),
+    ("SrTiO3", (0, 0, 1)),
+    ("SrTiO3", (1, 1, 0)),
+    ("BaTiO3", (1, 0, 0)),
+    ("Cu", (0, 0, 1)),
+    ("Cu", (1, 1, 0)),
+    ("Si", (0, 0, 1)),
+    ("MoS2", (0, 0, 1)),
+)
+
+#: Four physical claims that must all hold: any one alone can be fooled (a blank, a square grid of
+#: the right count, random points, the right lattice shifted by half a cell).
+REWARD = Reward(
+    "atoms-v0",
+    {"count_error": 1, "spacing_error": 1, "spacing_excess": 1, "image_evidence": 1},
+    "product",
+)
+
+
+def sample(rng: np.random.Generator) -> Problem:
+    """A simulated problem: crystal, zone, magnification and imaging conditions at random."""
+    name, zone = TRAINING[rng.integers(len(TRAINING))]
+    projection = crystal(name).project(zone)
+    spacing_px = float(np.exp(rng.uniform(np.log(6), np.log(40))))
+    pixel_size_nm = projection.spacing_nm / spacing_px
+    rotation = float(rng.uniform(-180, 180))
+    micrograph = simulate_crystal(
+        projection,
+        (256, 256),
+        pixel_size_nm,
+        seed=int(rng.integers(2**31)),
+        # A column's width goes with its spacing: the same probe would blur close columns together.
+        column_sigma_nm=projection.spacing_nm * rng.uniform(0.13, 0.22),
+        rotation_deg=rotation,
+        vacancies=float(rng.choice([0, 0, rng.uniform(0, 0.1)])),
+        background=float(rng.choice([0, rng.uniform(0, 0.5)])),
+        jitter_px=float(rng.choice([0, rng.uniform(0, 0.05) * spacing_px])),
+        noise=float(rng.uniform(0, 0.6)),
+        calibration_error=float(rng.normal(0, 0.02)),
+    )
+    # The calibration check has corrected the scale to about half a per cent.
+    measured = np.array(projection.lattice_px(pixel_size_nm, rotation)) * rng.normal(1, 0.005)
+    prior = projection.prior((256, 256), lattice_px=measured)
+    return Problem(micrograph, prior, registry["atoms"])
+
+
+atoms = registry.add(
+    Task(
+        name="atoms",
+        env_id="scopegym/AtomFinding-v0",
+        slots=(
+            Slot("contrast", ("background_subtract", "clahe", "bandpass", "invert")),
+            Slot("denoise", ("gaussian", "median", "denoise_tv", "denoise_nlm")),
+            Slot(
+                "detect",
+                (
+                    "laplacian_of_gaussian",
+                    "difference_of_gaussian",
+                    "local_maxima",
+                    "template_match",
+                ),
+                optional=False,
+            ),
+            # Not drop_edge: the reward does not look at the border and could not judge it.
+            Slot("clean", ("merge_close", "drop_weak")),
+            # Not optional: the reward cannot see the gain of a fraction of a pixel either.
+            Slot("refine", ("refine_positions",), optional=False),
+        ),
+        reward=REWARD,
+        horizon=8,
+        expert=Workflow(
+            (
+                Step("gaussian", {"sigma": 0.15}),
+                Step("laplacian_of_gaussian"),
+                Step("refine_positions"),
+            )
+        ),
+        tuned=(
+            "laplacian_of_gaussian.threshold",
+            "laplacian_of_gaussian.overlap",
+            "laplacian_of_gaussian.min_sigma",
+            "laplacian_of_gaussian.max_sigma",
+            "laplacian_of_gaussian.num_sigma",
+        ),
+        sample=sample,
+        __doc__="Find the columns of an atomically resolved image (paper 000).",
+    )
+)

@@ -1,0 +1,131 @@
+"""A task says what may be done and what counts; a problem is a task on one calibrated image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scopegym.artifacts import State
+from scopegym.cache import Cache
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph
+from scopegym.operators.base import registry as operators
+from scopegym.prior import Prior
+from scopegym.registry import Registry
+from scopegym.rewards.base import Reward, Score
+from scopegym.workflow import Workflow
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the task's workflows, to be filled by one of a few operators, or left empty."""
+
+    name: str
+    operators: tuple[str, ...]
+    optional: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """Operators allowed, reward, horizon [operator executions per episode], the workflow that an
+    expert would try first, and a sampler of training problems.
+
+    ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
+    parameters that matter most, as ``operator.parameter``, most important first.
+    """
+
+    name: str
+    env_id: str
+    slots: tuple[Slot, ...]
+    reward: Reward
+    horizon: int
+    expert: Workflow
+    tuned: tuple[str, ...]
+    sample: Callable[[np.random.Generator], Problem]
+    __doc__: str = field(default="", repr=False)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Names of all operators allowed, in order of first appearance."""
+        return tuple(dict.fromkeys(name for slot in self.open_slots for name in slot.operators))
+
+    @property
+    def open_slots(self) -> tuple[Slot, ...]:
+        """The slots, with operators that asked for this task (plug-ins) in those they fit."""
+        return tuple(
+            Slot(slot.name, slot.operators + self._volunteers(slot), slot.optional)
+            for slot in self.slots
+        )
+
+    def _volunteers(self, slot: Slot) -> tuple[str, ...]:
+        kinds = {(operators[n].inputs, operators[n].output) for n in slot.operators}
+        return tuple(
+            o.name
+            for o in operators.values()
+            if self.name in o.tasks
+            and o.name not in slot.operators
+            and (o.inputs, o.output) in kinds
+        )
+
+
+#: All tasks by short name.
+registry: Registry[Task] = Registry("task")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One workflow tried: its score, cost and failure if it failed."""
+
+    workflow: Workflow
+    score: Score
+    #: Operator executions before cache hits.
+    executions: int
+    seconds_operators: float
+    seconds_reward: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One calibrated image, what physics expects of it, and the task.
+
+    ``reward`` replaces the task's own where given.
+    """
+
+    micrograph: Micrograph
+    prior: Prior
+    task: Task
+    reward: Reward = None  # type: ignore[assignment]
+    cache: Cache = field(default_factory=Cache)
+
+    def __post_init__(self) -> None:
+        if self.reward is None:
+            object.__setattr__(self, "reward", self.task.reward)
+        if self.micrograph.data.ndim != 2:
+            raise ScopegymError(
+                f"Task {self.task.name} takes one image; '{self.micrograph.name}' is a stack of "
+                f"{len(self.micrograph.data)} frames."
+            )
+
+    def run(self, workflow: Workflow) -> State:
+        """Carry out a workflow on this image, with this problem's cache."""
+        return workflow.run(self.micrograph, self.prior, cache=self.cache)
+
+    def evaluate(self, workflow: Workflow) -> Trial:
+        """Carry out and judge a workflow. One that fails is recorded, with the worst score."""
+        from scopegym.cache import using
+
+        start = time.perf_counter()
+        state, failure = None, None
+        try:
+            state = self.run(workflow)
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        ran = time.perf_counter()
+        with using(self.cache):
+            score = self.reward.worst if state is None else self.reward(state, self.prior)
+        done = time.perf_counter()
+        return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)

@@ -1,0 +1,175 @@
+"""Solve one calibrated image: search, choose, write down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scopegym.agents.base import Front, Pick
+from scopegym.agents.base import registry as agents
+from scopegym.artifacts import Points, State
+from scopegym.calibration import Calibration
+from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph
+from scopegym.prior import Prior
+from scopegym.rewards.base import Reward
+
+#: Differences of value below this are noise of the reward itself (ranks are known to half a per
+#: cent of one term of four), and not worth a further step.
+TIE = 0.002
+#: Operator executions spent where the user names no budget.
+DEFAULT_BUDGET = 120
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a search found on one image, and how."""
+
+    problem: Problem
+    agent: str
+    seed: int
+    budget: int
+    trials: tuple[Trial, ...]
+    front: Front
+    chosen: Trial
+    pick: Pick
+    seconds: float
+    calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
+    #: Further figures for ``result.json``: where the time went.
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        """The state that the chosen workflow leaves."""
+        return self.problem.run(self.chosen.workflow)
+
+    @property
+    def points(self) -> Points:
+        """The positions found."""
+        points = self.state.points
+        if points is None:
+            raise ScopegymError(f"Task {self.problem.task.name} does not end in points.")
+        return points
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``result.json``."""
+        return {
+            "task": self.problem.task.name,
+            "image": self.problem.micrograph.name,
+            "sha256": self.problem.micrograph.sha256,
+            "agent": self.agent,
+            "seed": self.seed,
+            "budget": self.budget,
+            "evaluations": len(self.trials),
+            "operator_executions": sum(trial.executions for trial in self.trials),
+            "seconds": self.seconds,
+            "timing": self.timing,
+            "prior": self.problem.prior.to_dict(),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "reward": self.problem.reward.name,
+            "score": _score(self.chosen),
+            "front": [
+                {**_score(trial), "workflow": trial.workflow.to_dict()} for trial in self.front
+            ],
+            "chosen": {"pick": self.pick, "workflow": self.chosen.workflow.to_dict()},
+            "warnings": list(self.warnings),
+        }
+
+
+def solve(
+    micrograph: Micrograph,
+    task: str = "atoms",
+    *,
+    prior: Prior,
+    agent: str = "bayes",
+    budget: int = DEFAULT_BUDGET,
+    seed: int = 0,
+    pick: Pick = "value",
+    reward: Reward | None = None,
+    calibration: Calibration | None = None,
+    warnings: Sequence[str] = (),
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Result:
+    """Search the workflow that scores best on this image.
+
+    ``budget`` counts operator executions, before cache hits. ``pick`` chooses from the front: the
+    highest value, or the smallest Euclidean or Chebyshev distance to the ideal. Raises
+    ScopegymError on bad input and when no workflow succeeded.
+    """
+    problem = Problem(micrograph, prior, tasks[task], reward or tasks[task].reward)
+    micrograph.normalized()  # an image without contrast is refused before anything is spent
+    start = time.perf_counter()
+    trials = []
+    for trial in agents[agent].search(problem, budget, seed):
+        trials.append(trial)
+        if on_trial is not None:
+            on_trial(trial)
+    seconds = time.perf_counter() - start
+    front = Front(problem.reward, trials)
+    if not front.trials:
+        raise ScopegymError(f"No workflow succeeded on '{micrograph.name}': {trials[0].failure}.")
+    return Result(
+        problem=problem,
+        agent=agent,
+        seed=seed,
+        budget=budget,
+        trials=tuple(trials),
+        front=front,
+        chosen=simplest(trials, front.best(pick)),
+        pick=pick,
+        seconds=seconds,
+        calibration=calibration,
+        warnings=(*warnings, *_doubts(trials, front.best(pick))),
+        timing=_timing(trials, seconds),
+    )
+
+
+def simplest(trials: Sequence[Trial], best: Trial) -> Trial:
+    """Of the trials that tie with the best one in every term and in value, the one with the
+    fewest steps, and of those the first."""
+    def ties(trial: Trial) -> bool:
+        near = abs(trial.score.value - best.score.value) <= TIE
+        return near and all(
+            abs(value - best.score.terms[name]) <= TIE for name, value in trial.score.terms.items()
+        )
+
+    return min(
+        (trial for trial in trials if trial.failure is None and ties(trial)),
+        key=lambda trial: len(trial.workflow),
+    )
+
+
+def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:
+    doubts = []
+    failed = sum(trial.failure is not None for trial in trials)
+    if failed:
+        doubts.append(f"{failed} of {len(trials)} workflows failed and were left out.")
+    if best.score.value < DOUBTFUL:
+        terms = ", ".join(f"{name} {value:.2f}" for name, value in best.score.terms.items())
+        doubts.append(f"The best score is only {best.score.value:.2f} ({terms}): look twice.")
+    return doubts
+
+
+#: Below this score at least one physical claim fails by half.
+DOUBTFUL = 0.5
+
+
+def _score(trial: Trial) -> dict[str, Any]:
+    return {"value": trial.score.value, "terms": dict(trial.score.terms)}
+
+
+def _timing(trials: Sequence[Trial], seconds: float) -> dict[str, float]:
+    operators = float(np.sum([trial.seconds_operators for trial in trials]))
+    reward = float(np.sum([trial.seconds_reward for trial in trials]))
+    return {
+        "operators_s": operators,
+        "reward_s": reward,
+        "search_s": max(seconds - operators - reward, 0.0),
+    }

@@ -1,0 +1,59 @@
+"""Results held against the truth. Reported beside a score, never inside one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.artifacts import Points
+
+
+class Matching(NamedTuple):
+    """One-to-one pairs of found and true points, and what follows from them."""
+
+    #: Rows of found and true points that belong together ``[M]``.
+    found: NDArray[np.intp]
+    true: NDArray[np.intp]
+    precision: float
+    recall: float
+    f1: float
+    #: Mean distance of the pairs [px], NaN without pairs.
+    mean_error_px: float
+
+
+def match_points(found: Points, truth: Points, radius_px: float, margin_px: float = 0) -> Matching:
+    """Pair found and true points one to one within ``radius_px``, as many as possible, then as
+    close as possible.
+
+    With ``margin_px``, only true points at least that far from the border count; found points
+    beyond it may pair with them but count as false only when they lie inside.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial import KDTree
+    from scipy.spatial.distance import cdist
+
+    true_inside = np.flatnonzero(truth.inner(margin_px))
+    if not len(found) or not len(true_inside):
+        none = np.empty(0, np.intp)
+        return Matching(none, none, 0.0, 0.0, 0.0, float("nan"))
+    true_yx = truth.yx[true_inside]
+    # Points without any true neighbour cannot pair; leaving them out keeps the assignment small.
+    near = np.isfinite(KDTree(true_yx).query(found.yx, distance_upper_bound=radius_px)[0])
+    candidates = np.flatnonzero(near)
+    distance = cdist(found.yx[candidates], true_yx)
+    # A forbidden pair costs more than all allowed ones together.
+    allowed = distance <= radius_px
+    forbidden = radius_px * (min(distance.shape) + 1)
+    rows, columns = linear_sum_assignment(np.where(allowed, distance, forbidden))
+    paired = allowed[rows, columns]
+    rows, columns = rows[paired], columns[paired]
+    hits = len(rows)
+    counted = set(np.flatnonzero(found.inner(margin_px))) | set(candidates[rows])
+    precision = hits / len(counted) if counted else 0.0
+    recall = hits / len(true_yx)
+    f1 = 2 * hits / (len(counted) + len(true_yx))
+    error = float(distance[rows, columns].mean()) if hits else float("nan")
+    return Matching(candidates[rows], true_inside[columns], precision, recall, f1, error)
+

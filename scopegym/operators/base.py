@@ -1,0 +1,219 @@
+"""How a function becomes an operator: its signature is its declaration.
+
+Artifacts come first, parameters are keyword-only and carry their space. From that one place
+follow validity, the action space, the search space, the documentation and the recipe format.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, overload
+
+import numpy as np
+
+from scopegym import cache
+from scopegym.artifacts import KINDS, Artifact, Image, Points, Source, State, digest
+from scopegym.errors import ScopegymError
+from scopegym.prior import Prior
+from scopegym.registry import Registry
+from scopegym.space import Choice, Integer, Real, Scale, Space
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword of an operator: its space and its default (a multiple, for a ``Scale``)."""
+
+    name: str
+    space: Space
+    default: Any
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A pure typed function on artifacts, with declared parameters."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: tuple[type[Artifact] | type[Prior], ...]
+    output: type[Artifact]
+    parameters: Mapping[str, Parameter]
+    version: int = 1
+    #: Tasks that this operator asks to be an action of, beside those that name it themselves.
+    tasks: tuple[str, ...] = ()
+    __doc__: str = field(default="", repr=False)
+
+    def __call__(self, *artifacts: Any, prior: Prior | None = None, **parameters: Any) -> Any:
+        """Apply to plain arrays or artifacts, with lengths in pixels.
+
+        A length that is left out takes its default multiple of ``prior.scale_px``; without a
+        prior it has to be given.
+        """
+        unknown = parameters.keys() - self.parameters.keys()
+        if unknown:
+            raise ScopegymError(
+                f"{self.name} has no parameter {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(self.parameters) or 'none'}."
+            )
+        values = {}
+        for parameter in self.parameters.values():
+            if parameter.name in parameters:
+                values[parameter.name] = parameters[parameter.name]
+            elif not isinstance(parameter.space, Scale):
+                values[parameter.name] = parameter.default
+            elif prior is not None:
+                values[parameter.name] = parameter.default * prior.scale_px
+            else:
+                raise ScopegymError(
+                    f"{self.name} called directly needs {parameter.name} [px], or a prior."
+                )
+        given = iter(artifacts)
+        arguments = [
+            prior if kind is Prior else as_artifact(next(given), kind) for kind in self.inputs
+        ]
+        return self.function(*arguments, **values)
+
+    def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete recipe parameters with their defaults; all must lie in their spaces.
+
+        Raises ScopegymError that names the operator, the parameter and the rule.
+        """
+        unknown = parameters.keys() - self.parameters.keys()
+        if unknown:
+            raise ScopegymError(
+                f"Operator {self.name} has no parameter {', '.join(sorted(map(str, unknown)))}; "
+                f"it has {', '.join(self.parameters) or 'none'}."
+            )
+        checked = {}
+        for name, parameter in self.parameters.items():
+            try:
+                checked[name] = parameter.space.check(parameters.get(name, parameter.default))
+            except ScopegymError as error:
+                raise ScopegymError(f"{self.name}.{name} {error}.") from None
+        return checked
+
+    def in_pixels(self, parameters: Mapping[str, Any], prior: Prior) -> dict[str, Any]:
+        """Recipe parameters as the function takes them: multiples become lengths [px]."""
+        return {
+            name: value * prior.scale_px
+            if isinstance(self.parameters[name].space, Scale)
+            else value
+            for name, value in parameters.items()
+        }
+
+    def runs_on(self, state: State) -> bool:
+        """True when the state holds every artifact that the operator reads."""
+        return all(kind is Prior or state.get(kind) is not None for kind in self.inputs)  # type: ignore[arg-type]
+
+    def derivation(self, state: State, pixels: Mapping[str, Any], prior: Prior) -> str:
+        """The key of the result: what it is made from, by what, with which parameters."""
+        parents = (
+            prior.key if kind is Prior else state.get(kind).key  # type: ignore[arg-type, union-attr]
+            for kind in self.inputs
+        )
+        canonical = repr(sorted(pixels.items()))
+        return digest(*parents, f"{self.name}@{self.version}", canonical)
+
+    def apply(self, state: State, parameters: Mapping[str, Any], prior: Prior) -> State:
+        """The state after this step, taken from the current cache where it is known there."""
+        if not self.runs_on(state):
+            missing = [k.__name__ for k in self.inputs if k is not Prior and state.get(k) is None]  # type: ignore[arg-type]
+            raise ScopegymError(f"{self.name} needs {' and '.join(missing)}, which no step made.")
+        pixels = self.in_pixels(self.check(parameters), prior)
+        derivation = self.derivation(state, pixels, prior)
+
+        def compute() -> Artifact:
+            arguments = [prior if kind is Prior else state.get(kind) for kind in self.inputs]  # type: ignore[arg-type]
+            result: Artifact = self.function(*arguments, **pixels)
+            return result.derived(derivation)
+
+        return state.having(cache.current().get(derivation, compute))
+
+
+#: All operators by name.
+registry: Registry[Operator] = Registry("operator")
+
+
+@overload
+def operator(function: Callable[..., Any], /) -> Operator: ...
+@overload
+def operator(
+    *, version: int = ..., tasks: tuple[str, ...] = ...
+) -> Callable[[Callable[..., Any]], Operator]: ...
+def operator(
+    function: Callable[..., Any] | None = None, /, *, version: int = 1, tasks: tuple[str, ...] = ()
+) -> Operator | Callable[[Callable[..., Any]], Operator]:
+    """Register a function as an operator; raise its ``version`` whenever its results change.
+
+    Raises ScopegymError when the signature does not say what it has to.
+    """
+
+    def register(function: Callable[..., Any]) -> Operator:
+        return registry.add(declare(function, version=version, tasks=tasks))
+
+    return register if function is None else register(function)
+
+
+def declare(
+    function: Callable[..., Any], *, version: int = 1, tasks: tuple[str, ...] = ()
+) -> Operator:
+    """Read an operator off a function's signature."""
+    name = function.__name__
+    hints = typing.get_type_hints(function, include_extras=True)
+    inputs, parameters = [], {}
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints.get(parameter.name)
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            parameters[parameter.name] = _parameter(name, parameter, hint)
+        else:
+            inputs.append(_readable(name, parameter.name, hint))
+    output = hints.get("return")
+    if output not in KINDS.values():
+        raise ScopegymError(
+            f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}."
+        )
+    return Operator(
+        name=name,
+        function=function,
+        inputs=tuple(inputs),
+        output=output,  # type: ignore[arg-type]
+        parameters=MappingProxyType(parameters),
+        version=version,
+        tasks=tasks,
+        __doc__=inspect.getdoc(function) or "",
+    )
+
+
+def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
+    spaces = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Real | Integer | Choice)]
+    if len(spaces) != 1 or parameter.default is parameter.empty:
+        raise ScopegymError(
+            f"{name}.{parameter.name} needs a space and a default, such as "
+            "Annotated[float, Scale(0.1, 0.5)] = 0.2."
+        )
+    return Parameter(parameter.name, spaces[0], spaces[0].check(parameter.default))
+
+
+def _readable(name: str, argument: str, hint: Any) -> Any:
+    if hint is Source or hint is Prior or hint in KINDS.values():
+        return hint
+    raise ScopegymError(
+        f"Argument '{argument}' of {name} must be an artifact or a Prior, or stand behind '*'."
+    )
+
+
+def as_artifact(value: Any, kind: type[Any]) -> Any:
+    """Wrap a plain array as an artifact of this kind; artifacts pass as they are."""
+    if isinstance(value, kind):
+        return value
+    if issubclass(kind, Image):
+        return kind(np.array(value, dtype=np.float32))
+    if kind is Points:
+        yx = np.array(value, dtype=np.float64)[:, :2]
+        # Plain positions come without a field; the smallest one that holds them will do.
+        low_y, low_x = np.ceil(yx.max(axis=0, initial=0)).astype(int) + 1
+        return Points(yx, (low_y, low_x))
+    raise ScopegymError(f"Give a {kind.__name__} here, not a {type(value).__name__}.")

@@ -1,0 +1,94 @@
+"""Detectors that read one scale: local maxima, and matching with a column's expected shape."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.artifacts import Image, Points
+from scopegym.errors import ScopegymError
+from scopegym.operators.base import operator
+from scopegym.space import Real, Scale
+
+#: More maxima than this are noise, and would only cost time [per image].
+MAX_PEAKS = 200_000
+
+
+def peaks(
+    response: NDArray[np.float32], distance: float, threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions ``[N, 2]`` and values ``[N]`` of maxima above threshold at least ``distance`` [px]
+    apart, strongest first."""
+    from skimage.feature import peak_local_max
+
+    yx = peak_local_max(
+        response,
+        min_distance=max(1, round(distance)),
+        threshold_abs=threshold,
+        exclude_border=False,
+        num_peaks=MAX_PEAKS,
+    )
+    return yx, response[tuple(yx.T)]
+
+
+@operator
+def local_maxima(
+    image: Image,
+    *,
+    distance: Annotated[float, Scale(0.1, 0.8, log=True)] = 0.4,
+    threshold: Annotated[float, Real(0.0, 1.0)] = 0.2,
+) -> Points:
+    """Find pixels brighter than ``threshold`` and than all others within ``distance`` [px].
+
+    ``strength`` is the intensity.
+    """
+    yx, value = peaks(image.pixels, distance, threshold)
+    return Points(yx, image.shape, strength=value)
+
+
+@operator
+def template_match(
+    image: Image,
+    *,
+    sigma: Annotated[float, Scale(0.08, 0.4, log=True)] = 0.2,
+    threshold: Annotated[float, Real(0.05, 0.95)] = 0.4,
+    distance: Annotated[float, Scale(0.1, 0.8, log=True)] = 0.4,
+) -> Points:
+    """Find where the image looks like a Gaussian column of width ``sigma`` [px].
+
+    ``strength`` is the normalised cross-correlation (-1..1) with a disk of radius 2 sigma, so
+    that weak and strong columns count alike; it must exceed ``threshold``.
+    """
+    correlation = correlate_column(image.pixels, sigma)
+    yx, value = peaks(correlation, distance, threshold)
+    return Points(yx, image.shape, np.full(len(yx), sigma), value)
+
+
+def correlate_column(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Pearson correlation ``[H, W]`` of each place with a Gaussian column, 0 on flat regions."""
+    import cv2
+
+    if not sigma > 0:
+        raise ScopegymError(f"A column needs a positive sigma, not {sigma:g} px.")
+    radius = max(1, round(2 * sigma))
+    grid = np.arange(-radius, radius + 1)
+    square = grid[:, None] ** 2 + grid[None, :] ** 2
+    # Half a pixel more makes the smallest disk a full 3 x 3 cross instead of a point.
+    disk = (square <= (radius + 0.5) ** 2).astype(np.float64)
+    disk /= disk.sum()
+    column = np.exp(-square / (2 * sigma**2)) * (disk > 0)
+    column = (column - column.sum() * disk) * (disk > 0)
+    column /= np.sqrt(np.sum(column**2))
+    # Deviations from the mean keep the variance below from being a difference of large numbers.
+    deviation = pixels.astype(np.float64) - pixels.mean(dtype=np.float64)
+
+    def over_disk(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return cv2.filter2D(values, cv2.CV_64F, weights, borderType=cv2.BORDER_REFLECT)  # type: ignore[no-any-return]
+
+    variance = over_disk(deviation**2, disk) - over_disk(deviation, disk) ** 2
+    spread = np.sqrt(np.maximum(variance, 0) * np.count_nonzero(disk))
+    flat = variance <= 1e-9 * max(float(deviation.var()), np.finfo(float).tiny)
+    matched = over_disk(deviation, column) / np.where(flat, 1, spread)
+    return np.where(flat, 0, np.clip(matched, -1, 1)).astype(np.float32)

@@ -1,0 +1,132 @@
+"""Named things that plug-ins can add to: operators, reward terms, tasks, agents."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterator, KeysView, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
+
+from scopegym.errors import ScopegymError, unknown
+
+
+class Named(Protocol):
+    """Anything that knows the name it is registered under."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A mapping by name whose look-ups suggest near names."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def add(self, entry: T) -> T:
+        """Register an entry. Raises ScopegymError when another one has its name."""
+        former = self._entries.get(entry.name)
+        if former is not None and _home(former) != _home(entry):
+            raise ScopegymError(
+                f"The {self.kind} '{entry.name}' of {_home(entry)} exists already in "
+                f"{_home(former)}; give it another name."
+            )
+        self._entries[entry.name] = entry
+        return entry
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownName(self.kind, name, self._entries) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class UnknownName(ScopegymError, KeyError):
+    """A look-up that failed: bad input to a user, a KeyError to ``Mapping.get`` and ``in``."""
+
+    def __init__(self, kind: str, name: str, known: Mapping[str, Any]) -> None:
+        super().__init__(str(unknown(kind, name, known)))
+
+    __str__ = ValueError.__str__
+
+
+def expose(package: str, registry: Registry[Any]) -> None:
+    """Import every module of a package, so that its entries register, and let the package itself
+    read as a mapping from name to entry."""
+    module = sys.modules[package]
+    for found in pkgutil.iter_modules(module.__path__):
+        importlib.import_module(f"{package}.{found.name}")
+
+    class RegistryPackage(ModuleType):
+        def __getitem__(self, name: str) -> Any:
+            return registry[name]
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(registry)
+
+        def __len__(self) -> int:
+            return len(registry)
+
+        def keys(self) -> KeysView[str]:
+            return registry.keys()
+
+        def __getattr__(self, name: str) -> Any:
+            if name in registry:
+                return registry[name]
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+
+    module.__class__ = RegistryPackage
+
+
+def _home(entry: Any) -> str:
+    """Where an entry was written: reloading the same file may replace it."""
+    return str(getattr(getattr(entry, "function", entry), "__module__", ""))
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a user's file of operators, rewards or tasks, so that they register themselves.
+
+    Raises ScopegymError when the file is missing or fails.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ScopegymError(f"The plug-in '{path}' does not exist.")
+    name = f"scopegym_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ScopegymError(f"The plug-in '{path}' is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        reason = f"{type(error).__name__}: {error}"
+        raise ScopegymError(f"The plug-in '{path}' fails: {reason}") from error
+
+
+def load_entry_points() -> None:
+    """Import the operators, rewards and tasks of installed packages."""
+    for group in ("scopegym.operators", "scopegym.rewards", "scopegym.tasks"):
+        for point in entry_points(group=group):
+            try:
+                point.load()
+            except Exception as error:
+                raise ScopegymError(
+                    f"The installed plug-in '{point.name}' ({point.value}) fails: {error}"
+                ) from error

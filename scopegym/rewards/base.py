@@ -1,0 +1,171 @@
+"""Rewards: named physical terms read off a state and a prior, and one value made of them.
+
+A term never sees the truth. It has a direction and bounds; what is missing, empty or undefined
+takes the worst bound, so that no NaN leaves a reward.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from scopegym.artifacts import KINDS, Artifact, Source, State
+from scopegym.errors import ScopegymError
+from scopegym.prior import Prior
+from scopegym.registry import Registry
+
+Direction = Literal["minimize", "maximize"]
+Scalarisation = Literal["linear", "chebyshev", "euclidean", "product"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One physical claim as a function of artifacts and prior."""
+
+    name: str
+    function: Callable[..., float]
+    inputs: tuple[type[Artifact] | type[Prior], ...]
+    direction: Direction
+    bounds: tuple[float, float]
+    __doc__: str = field(default="", repr=False)
+
+    def __call__(self, *arguments: Any) -> float:
+        """The claim's value for artifacts and prior given in the order of the signature."""
+        return float(self.function(*arguments))
+
+    @property
+    def worst(self) -> float:
+        """The bound that says the claim does not hold at all."""
+        return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
+
+    def evaluate(self, state: State, prior: Prior) -> float:
+        """The value within the bounds; the worst one where there is nothing to judge."""
+        arguments: list[Any] = []
+        for kind in self.inputs:
+            argument = prior if kind is Prior else state.get(kind)  # type: ignore[arg-type]
+            if argument is None or getattr(argument, "empty", False):
+                return self.worst
+            arguments.append(argument)
+        try:
+            value = float(self.function(*arguments))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ScopegymError(f"The reward term {self.name} fails: {reason}.") from error
+        return min(max(value, self.bounds[0]), self.bounds[1]) if math.isfinite(value) else self.worst
+
+    def goodness(self, value: float) -> float:
+        """The value mapped to 0 (worst bound) .. 1 (best bound)."""
+        low, high = self.bounds
+        share = (value - low) / (high - low)
+        return 1 - share if self.direction == "minimize" else share
+
+
+#: All reward terms by name.
+registry: Registry[Term] = Registry("reward term")
+
+
+def reward_term(
+    *, direction: Direction, bounds: tuple[float, float]
+) -> Callable[[Callable[..., float]], Term]:
+    """Register a function of artifacts and prior as a reward term.
+
+    Raises ScopegymError when direction, bounds or signature do not fit.
+    """
+
+    def register(function: Callable[..., float]) -> Term:
+        name = function.__name__
+        if direction not in ("minimize", "maximize"):
+            raise ScopegymError(f"{name}: direction is minimize or maximize, not '{direction}'.")
+        low, high = bounds
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ScopegymError(f"{name}: bounds must be finite and rising, not {bounds}.")
+        hints = typing.get_type_hints(function)
+        inputs = tuple(hints.get(argument) for argument in inspect.signature(function).parameters)
+        for kind in inputs:
+            if kind not in (*KINDS.values(), Source, Prior):
+                raise ScopegymError(
+                    f"{name}: every argument must be an artifact, the Source or the Prior; "
+                    "the truth is not an input of a reward."
+                )
+        doc = inspect.getdoc(function) or ""
+        return registry.add(Term(name, function, inputs, direction, (low, high), doc))  # type: ignore[arg-type]
+
+    return register
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a reward says of a state: ``terms`` by name and one ``value`` in 0..1, 1 is best."""
+
+    terms: Mapping[str, float]
+    value: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", MappingProxyType(dict(self.terms)))
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A named set of terms with weights, and how they become one value.
+
+    ``linear``: weighted mean of the goodnesses. ``chebyshev``: the worst of them, a weight below
+    the largest softening its term. ``euclidean``: one minus the weighted distance to the ideal.
+    ``product``: all must hold; the weighted geometric product, weight 1 for a full factor.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    scalarisation: Scalarisation = "product"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        for term, weight in self.weights.items():
+            registry[term]
+            if not (math.isfinite(weight) and weight > 0):
+                raise ScopegymError(f"Reward {self.name}: weight of {term} must be positive.")
+        if not self.weights:
+            raise ScopegymError(f"Reward {self.name} has no terms.")
+        if self.scalarisation not in typing.get_args(Scalarisation):
+            raise ScopegymError(
+                f"Reward {self.name}: scalarisation is one of "
+                f"{', '.join(typing.get_args(Scalarisation))}, not '{self.scalarisation}'."
+            )
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms in order."""
+        return tuple(registry[name] for name in self.weights)
+
+    @property
+    def worst(self) -> Score:
+        """The score of a workflow that gave nothing."""
+        return Score({term.name: term.worst for term in self.terms}, 0.0)
+
+    def __call__(self, state: State, prior: Prior) -> Score:
+        """Judge a state."""
+        values = {term.name: term.evaluate(state, prior) for term in self.terms}
+        return Score(values, self.scalarise(values))
+
+    def goodnesses(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Every term's value mapped to 0..1, 1 is best."""
+        return {term.name: term.goodness(values[term.name]) for term in self.terms}
+
+    def scalarise(self, values: Mapping[str, float]) -> float:
+        """The one value of a set of term values."""
+        goodness = self.goodnesses(values)
+        weights = self.weights
+        total, largest = sum(weights.values()), max(weights.values())
+        if self.scalarisation == "linear":
+            value = sum(w * goodness[t] for t, w in weights.items()) / total
+        elif self.scalarisation == "chebyshev":
+            value = 1 - max(w / largest * (1 - goodness[t]) for t, w in weights.items())
+        elif self.scalarisation == "euclidean":
+            value = 1 - math.sqrt(sum(w * (1 - goodness[t]) ** 2 for t, w in weights.items()) / total)
+        else:
+            value = math.prod(goodness[t] ** w for t, w in weights.items())
+        return min(max(value, 0.0), 1.0)

@@ -1,0 +1,62 @@
+"""Claims: no column has its neighbours too close, and none has them too far."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.artifacts import Points
+from scopegym.prior import Prior
+from scopegym.rewards.base import reward_term
+
+#: A sum of distances to the four nearest neighbours below this multiple of the smallest expected
+#: one marks a column as false. The paper leaves its bound DS open; 0.8 lets positions scatter by
+#: a tenth of a spacing and still catches a single extra point at half a spacing.
+TOO_CLOSE = 0.8
+#: Above this multiple of the largest expected sum a neighbour is missing: one of four neighbours
+#: lost to the next shell (1.4 to 2 times as far) raises the sum by 10 to 25 %, two by 20 to 50 %.
+TOO_FAR = 1.35
+
+
+@reward_term(direction="minimize", bounds=(0.0, 1.0))
+def spacing_error(points: Points, prior: Prior) -> float:
+    """Share of inner columns whose four nearest neighbours are too close (ER of paper 000,
+    equation 2): sum of the distances below 0.8 of the smallest expected sum."""
+    low, _ = expected_sums(prior)
+    sums = _inner_sums(points, prior.scale_px / 2)
+    return _share(sums < TOO_CLOSE * low)
+
+
+@reward_term(direction="minimize", bounds=(0.0, 1.0))
+def spacing_excess(points: Points, prior: Prior) -> float:
+    """Share of inner columns whose four nearest neighbours are too far: sum of the distances
+    above 1.35 of the largest expected sum.
+
+    Inner means here that all four neighbours lie within the image too.
+    """
+    _, high = expected_sums(prior)
+    sums = _inner_sums(points, max(prior.scale_px, TOO_FAR * high / 4))
+    return _share(sums > TOO_FAR * high)
+
+
+def expected_sums(prior: Prior) -> tuple[float, float]:
+    """Smallest and largest sum of distances to the four nearest neighbours [px]."""
+    sums = prior.neighbour_sums_px or (4 * prior.scale_px,)
+    return min(sums), max(sums)
+
+
+def _inner_sums(points: Points, margin: float) -> NDArray[np.float64]:
+    """Sums for the points that are at least ``margin`` from the border; infinite where the whole
+    field holds fewer than five points."""
+    from scipy.spatial import KDTree
+
+    inner = points.yx[points.inner(margin)]
+    if not len(inner):
+        return np.empty(0)
+    distances, _ = KDTree(points.yx).query(inner, k=5)
+    sums: NDArray[np.float64] = distances[:, 1:].sum(axis=1)
+    return sums
+
+
+def _share(wrong: NDArray[np.bool_]) -> float:
+    return float(wrong.mean()) if len(wrong) else float("nan")

@@ -1,0 +1,122 @@
+"""Parameter spaces: what values an operator's parameter may take.
+
+Every space maps its values to the unit interval and back, so that one encoding serves random
+search, Bayesian optimisation, grids and the bins of an environment alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from scopegym.errors import ScopegymError
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A real number in [low, high], optionally on a logarithmic scale."""
+
+    low: float
+    high: float
+    log: bool = False
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ScopegymError(f"{self} needs low < high, and low > 0 where it is logarithmic.")
+
+    def check(self, value: Any) -> float:
+        """The value as a float. Raises ScopegymError when it is none or outside."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ScopegymError(f"must be a number, not {value!r}")
+        if not self.low <= value <= self.high:
+            raise ScopegymError(f"must lie in {self.low:g}..{self.high:g}, not {value:g}")
+        return float(value)
+
+    def from_unit(self, u: float) -> float:
+        """The value at the fraction u of the range."""
+        if self.log:
+            value = self.low * (self.high / self.low) ** u
+        else:
+            value = self.low + (self.high - self.low) * u
+        # Six digits keep recipes readable; no image analysis depends on the seventh.
+        return min(max(float(f"{value:.6g}"), self.low), self.high)
+
+    def to_unit(self, value: float) -> float:
+        """The fraction of the range at which the value lies."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def bins(self, count: int) -> tuple[float, ...]:
+        """``count`` values spread evenly over the range, ends included."""
+        return tuple(self.from_unit(i / max(count - 1, 1)) for i in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Real):
+    """A length in multiples of ``prior.scale_px``; the operator itself receives pixels."""
+
+    unit: str = "spacing"
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number in [low, high]."""
+
+    low: int
+    high: int
+    unit: str = ""
+
+    def check(self, value: Any) -> int:
+        """The value as an int. Raises ScopegymError when it is none or outside."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ScopegymError(f"must be a whole number, not {value!r}")
+        if not self.low <= value <= self.high:
+            raise ScopegymError(f"must lie in {self.low}..{self.high}, not {value}")
+        return value
+
+    def from_unit(self, u: float) -> int:
+        """The value whose equal share of the unit interval holds u."""
+        return min(self.low + int(u * (self.high - self.low + 1)), self.high)
+
+    def to_unit(self, value: int) -> float:
+        """The middle of the value's share of the unit interval."""
+        return (value - self.low + 0.5) / (self.high - self.low + 1)
+
+    def bins(self, count: int) -> tuple[int, ...]:
+        """At most ``count`` values spread evenly over the range, ends included."""
+        last = max(count - 1, 1)
+        spread = (round(self.low + (self.high - self.low) * i / last) for i in range(count))
+        return tuple(dict.fromkeys(spread))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few named options."""
+
+    options: tuple[Any, ...]
+    unit: str = ""
+
+    def check(self, value: Any) -> Any:
+        """The value itself. Raises ScopegymError when it is not an option."""
+        if value not in self.options:
+            raise ScopegymError(f"must be one of {list(self.options)}, not {value!r}")
+        return value
+
+    def from_unit(self, u: float) -> Any:
+        """The option whose equal share of the unit interval holds u."""
+        return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
+
+    def to_unit(self, value: Any) -> float:
+        """The middle of the option's share of the unit interval."""
+        return (self.options.index(value) + 0.5) / len(self.options)
+
+    def bins(self, count: int) -> tuple[Any, ...]:
+        """All options: a choice has no coarser version, whatever ``count`` says."""
+        del count
+        return self.options
+
+
+Space = Real | Integer | Choice

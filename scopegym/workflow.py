@@ -1,0 +1,224 @@
+"""A workflow: steps in order. Its file form is the recipe, which never runs code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from scopegym.cache import Cache, using
+from scopegym.artifacts import State, digest
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph
+from scopegym.operators.base import Operator
+from scopegym.operators.base import registry as operators
+from scopegym.prior import Prior
+
+#: Version of the recipe's layout.
+RECIPE = 1
+
+#: Packages whose version can change what a recipe gives.
+LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator with its parameters; lengths are multiples of ``prior.scale_px``.
+
+    Raises ScopegymError for an unknown operator and for a parameter outside its space.
+    """
+
+    op: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        checked = operators[self.op].check(self.params)
+        object.__setattr__(self, "params", MappingProxyType(checked))
+
+    @property
+    def operator(self) -> Operator:
+        """The operator itself."""
+        return operators[self.op]
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{k}={_plain(v)}" for k, v in self.params.items())
+        return f"{self.op}({values})"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Steps in order; each reads the latest artifact of the kinds it needs and replaces one."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __str__(self) -> str:
+        return " → ".join(map(str, self.steps)) or "(nothing)"
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the workflow, independent of any image."""
+        return digest(*(f"{s.op}@{s.operator.version}{sorted(s.params.items())}" for s in self))
+
+    def run(
+        self, micrograph: Micrograph, prior: Prior, *, cache: Cache | None = None
+    ) -> State:
+        """Carry out the steps on ``micrograph.normalized()`` and return the final state.
+
+        Results are taken from ``cache`` (default: the current cache) where they are known.
+        """
+        with using(cache):
+            state = State.start(micrograph.normalized())
+            for step in self:
+                state = step.operator.apply(state, step.params, prior)
+        return state
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain values: operator, version and parameters with their units."""
+        return [
+            {
+                "operator": step.op,
+                "version": step.operator.version,
+                "parameters": {
+                    name: _with_unit(value, step.operator.parameters[name].space.unit)
+                    for name, value in step.params.items()
+                },
+            }
+            for step in self
+        ]
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Workflow:
+        """The inverse of ``to_dict``. Raises ScopegymError on anything it does not know."""
+        if not isinstance(plain, list):
+            raise ScopegymError("A workflow is a list of steps.")
+        return cls(tuple(_read_step(number, entry) for number, entry in enumerate(plain, 1)))
+
+    def to_yaml(
+        self,
+        path: str | Path | None = None,
+        *,
+        prior: Prior | None = None,
+        **recorded: Any,
+    ) -> str:
+        """The recipe as YAML text, written to ``path`` if one is given.
+
+        ``recorded`` are further plain entries, such as task, image and score.
+        """
+        import yaml
+
+        recipe: dict[str, Any] = {"recipe": RECIPE, **recorded, "workflow": self.to_dict()}
+        if prior is not None:
+            recipe["prior"] = prior.to_dict()
+        recipe["made_with"] = _versions()
+        text: str = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> Workflow:
+        """Read the workflow of a recipe, from a path or from YAML text."""
+        return Recipe.read(source).workflow
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read: the workflow, its prior, and what else was recorded."""
+
+    workflow: Workflow
+    prior: Prior | None
+    recorded: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, source: str | Path) -> Recipe:
+        """Read a recipe from a path or from YAML text, running no code from it.
+
+        Raises ScopegymError when it is missing, malformed, of another layout, names unknown
+        operators or holds parameters out of range.
+        """
+        plain = _read_yaml(source)
+        if plain.get("recipe") != RECIPE:
+            raise ScopegymError(
+                f"The recipe has layout {plain.get('recipe')!r}; this version reads {RECIPE}."
+            )
+        prior = Prior.from_dict(plain["prior"]) if plain.get("prior") else None
+        recorded = {k: v for k, v in plain.items() if k not in ("recipe", "workflow", "prior")}
+        return cls(Workflow.from_dict(plain.get("workflow")), prior, MappingProxyType(recorded))
+
+
+def _read_yaml(source: str | Path) -> dict[str, Any]:
+    import yaml
+
+    text = source
+    if isinstance(source, Path) or "\n" not in source:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise ScopegymError(f"The recipe '{source}' cannot be read: {reason}.") from None
+    try:
+        plain = yaml.safe_load(text)  # type: ignore[arg-type]
+    except (yaml.YAMLError, ValueError) as error:
+        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise ScopegymError(f"The recipe is not plain YAML: {reason}.") from None
+    if not isinstance(plain, dict):
+        raise ScopegymError("The recipe is not a mapping with a 'workflow' entry.")
+    return plain
+
+
+def _read_step(number: int, entry: Any) -> Step:
+    if not isinstance(entry, dict) or not isinstance(entry.get("operator"), str):
+        raise ScopegymError(f"Step {number} of the recipe names no operator.")
+    name, parameters = entry["operator"], entry.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise ScopegymError(f"The parameters of step {number} ({name}) are not a mapping.")
+    operator = operators[name]
+    version = entry.get("version", operator.version)
+    if version != operator.version:
+        raise ScopegymError(
+            f"Step {number} was made with {name} version {version}; this is version "
+            f"{operator.version}, which may give another result."
+        )
+    for key, value in parameters.items():
+        if key in operator.parameters:
+            expected = operator.parameters[key].space.unit
+            if isinstance(value, dict) and value.get("unit", "") != expected:
+                raise ScopegymError(
+                    f"{name}.{key} is in '{value.get('unit')}', expected '{expected or 'no unit'}'."
+                )
+    values = {k: v.get("value") if isinstance(v, dict) else v for k, v in parameters.items()}
+    return Step(name, values)
+
+
+def _with_unit(value: Any, unit: str) -> Any:
+    return {"value": value, "unit": unit} if unit else value
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _versions() -> dict[str, str]:
+    from scopegym import __version__
+
+    found = {"scopegym": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
