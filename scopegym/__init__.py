@@ -1,3 +1,44 @@
 """Image analysis in microscopy as an optimisation problem with a physical answer."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+from scopegym import operators, rewards
+from scopegym.crystal import Crystal
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph, load
+from scopegym.operators.base import operator
+from scopegym.prior import Prior
+from scopegym.rewards.base import Reward, reward_term
+from scopegym.workflow import Recipe, Step, Workflow
+
+if TYPE_CHECKING:
+    from scopegym.experiments.solve import Result, solve
+
+__all__ = [
+    "Crystal",
+    "Micrograph",
+    "Prior",
+    "Recipe",
+    "Result",
+    "Reward",
+    "ScopegymError",
+    "Step",
+    "Workflow",
+    "load",
+    "operator",
+    "operators",
+    "reward_term",
+    "rewards",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Solving needs the agents and their libraries; whoever only applies operators does not.
+    if name in ("Result", "solve"):
+        from scopegym.experiments import solve as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module 'scopegym' has no attribute '{name}'")

@@ -1,30 +1,33 @@
 """The lattice in an image, held against the one that a crystal should show.
 
-The Fourier transform of a lattice image has peaks at the reciprocal lattice. Peaks are indexed in
-pairs, every pairing that leaves the lattice near its nominal size is scored against the structure
-factors of the projected columns, and the best are refined with the peaks' sub-pixel positions.
+The Fourier transform of a lattice image has peaks at the reciprocal lattice. Pairs of peaks are
+tried as pairs of reflections; each reading that leaves the lattice near its nominal size is scored
+against the structure factors of the projected columns. The best are refined on the peaks, then on
+the pixels, as a sum of waves.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scopegym.artifacts import readonly
 from scopegym.crystal import Projection, axis_name
 from scopegym.errors import ScopegymError
-from scopegym.prior import Prior, Vector
+from scopegym.prior import Vector
 
 Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
-#: Widest ratio between the longest and the shortest stretch of the lattice that is looked for: one
-#: axis 12 % long and the other 12 % short.
+#: Calibrations nearer to 1 than this agree: scan distortion and the spread of published lattice
+#: parameters with temperature and oxygen content stay within it.
+AGREES = 0.02
+#: Widest ratio of the principal stretches that is looked for: one axis 12 % long, one 12 % short.
 MOST_STRAIN = 1.12 / 0.88
 #: Column images are taken as Gaussians this wide in spacings, and no sharper than this [nm]: a
 #: probe of 0.1 nm full width at half maximum.
@@ -32,22 +35,282 @@ COLUMN_SIGMA_SPACINGS = 0.2
 COLUMN_SIGMA_NM = 0.04
 #: Reflections weaker than this share of the strongest amplitude are not looked for.
 WEAKEST = 0.08
-#: Power below this share of the strongest peak is taken as leakage, not as a peak.
+#: Power below this share of the strongest peak is leakage of the window, not a peak.
 LEAKAGE = 3e-4
+#: Peaks, reflections and readings that are tried: strongest first.
+MOST_PEAKS, MOST_REFLECTIONS, MOST_READINGS = 40, 60, 8
+#: A peak and a reflection nearer than this [bins] are taken for one: a window's main lobe.
+NEAR_BINS = 1.5
+#: Beyond this ratio of peak to noise a position is limited by the window, not by noise.
+MOST_POWER = 300.0
+#: Confidence from which a lattice counts as found. On simulated lattices up to noise 0.6 it is
+#: above 0.65, on photographs, noise and crystals other than the one looked for below 0.62.
+RELIABLE = 0.64
+#: Pixels per characteristic spacing that are enough; finer images are binned.
+ENOUGH_PX = 7
+#: Pixels per side that are enough; of larger images the centre is read.
+LARGEST_PX = 1024
+
+
+@dataclass(frozen=True)
+class LatticeFit:
+    """The lattice of a projection as an image shows it.
+
+    ``lattice_px`` [px] and ``ratios`` are in the order of ``Projection.lattice_nm``; a ratio of
+    1.07 says that the image's calibration reads that vector 7 % too long. ``rotation_deg`` turns
+    the expected lattice onto the measured one, counter-clockwise on the screen, as far as symmetry
+    leaves it open the smallest turn. ``angle_error_deg`` is the angle between the vectors less the
+    expected one. ``reflections`` counts the peaks on the lattice.
+
+    ``confidence``, 0 to 1, is the product of two likenesses: the cosine between the amplitudes
+    predicted and seen, over all reflections of the lattice and all peaks of the spectrum; and
+    ``contrast``, the correlation of the mean unit cell with the projected columns, which is
+    negative where columns are dark. Unless ``reliable``, nothing was measured: the lattice is
+    the nominal one.
+    """
+
+    lattice_px: tuple[Vector, Vector]
+    ratios: tuple[float, float] = (1.0, 1.0)
+    rotation_deg: float = 0.0
+    angle_error_deg: float = 0.0
+    reflections: int = 0
+    contrast: float = 0.0
+    confidence: float = 0.0
+    reliable: bool = False
+
+
+Status = Literal["agrees", "measured", "contradicted", "unmeasurable"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The verdict on a pixel size.
+
+    ``agrees`` (both axes within 2 %), ``measured`` (within the tolerance: the measured lattice
+    should be used), ``contradicted`` (beyond it) or ``unmeasurable`` (no lattice found). ``axes``
+    are the crystal directions that ``ratios`` belong to.
+    """
+
+    status: Status
+    message: str
+    axes: tuple[str, str]
+    ratios: tuple[float, float] | None
+    pixel_size_nm: float
+    tolerance: float
+    fit: LatticeFit
+
+    @property
+    def lattice_px(self) -> tuple[Vector, Vector] | None:
+        """The measured lattice vectors (y, x) [px], None where the pixel size is to be kept."""
+        return self.fit.lattice_px if self.status in ("agrees", "measured") else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = asdict(self)
+        plain["axes"] = list(self.axes)
+        plain["ratios"] = None if self.ratios is None else list(self.ratios)
+        plain["fit"]["ratios"] = list(self.fit.ratios)
+        plain["fit"]["lattice_px"] = [list(vector) for vector in self.fit.lattice_px]
+        return plain
+
+
+def check_calibration(
+    source: ArrayLike, projection: Projection, pixel_size_nm: float, tolerance: float = 0.10
+) -> Calibration:
+    """Hold the pixel size of an image ``[H, W]`` against the crystal that it shows.
+
+    Raises ScopegymError for an image that cannot be read or a pixel size that is not positive.
+    """
+    fit = measure_lattice(source, projection, pixel_size_nm)
+    status, message = _verdict(fit, projection, tolerance)
+    return Calibration(
+        status=status,
+        message=message,
+        axes=projection.axes,
+        ratios=fit.ratios if fit.reliable else None,
+        pixel_size_nm=float(pixel_size_nm),
+        tolerance=float(tolerance),
+        fit=fit,
+    )
+
+
+def _verdict(fit: LatticeFit, projection: Projection, tolerance: float) -> tuple[Status, str]:
+    if not fit.reliable:
+        return "unmeasurable", (
+            f"No lattice of {projection.name} stands out of the image, so its pixel size stays "
+            "unchecked."
+        )
+    worst = max(abs(ratio - 1) for ratio in fit.ratios)
+    parts = " and ".join(
+        f"the {axis_name(axis)}{_way(vector)} {_percent(ratio)}"
+        for axis, vector, ratio in zip(projection.axes, fit.lattice_px, fit.ratios, strict=True)
+    )
+    reading = f"The image reads {parts} against {projection.name}"
+    if worst <= AGREES:
+        return "agrees", f"{reading}; its pixel size agrees with the crystal."
+    if worst <= tolerance:
+        return "measured", f"{reading}; the measured scale is used."
+    return "contradicted", (
+        f"{reading}, more than the {tolerance:.0%} allowed; check the pixel size and the crystal."
+    )
+
+
+def _way(vector: Vector) -> str:
+    angle = math.degrees(math.atan2(abs(vector[1]), abs(vector[0])))
+    return " (vertical)" if angle < 20 else " (horizontal)" if angle > 70 else ""
+
+
+def _percent(ratio: float) -> str:
+    return f"{abs(ratio - 1) * 100:.1f} % too {'long' if ratio > 1 else 'short'}"
+
+
+def measure_lattice(
+    source: ArrayLike, projection: Projection, pixel_size_nm: float, search: float = 0.35
+) -> LatticeFit:
+    """Find the lattice of a projection in an image ``[H, W]``, at any rotation.
+
+    ``search`` is how far the mean scale may lie from the nominal one, as a share of it. Raises
+    ScopegymError for an image that cannot be read or a pixel size that is not positive.
+    """
+    image = _readable(source)
+    nominal = np.array(projection.lattice_px(pixel_size_nm))
+    nothing = LatticeFit(projection.lattice_px(pixel_size_nm))
+    image, binned = _binned(image, projection.spacing_nm / pixel_size_nm * (1 - search))
+    if min(image.shape) < 16 or not np.ptp(image) > 0:
+        return nothing
+    field = _Field.of(image)
+    reflections = _Reflections.of(projection)
+    slowest = reflections.slowest(nominal / binned) / (1 + search)
+    search_in = _Search.of(_Spectrum.of(field, slowest), reflections, nominal / binned, search)
+    readings = search_in.readings()
+    if not readings:
+        return nothing
+    # few periods in the field: the peaks overlap and only the waves tell the readings apart
+    best = max((_Reading.of(search_in, field, r) for r in readings), key=lambda r: r.confidence)
+    best = best.upright()
+    lattice = best.lattice_px * binned
+    rotation, _ = _rotation(np.linalg.inv(nominal) @ lattice)
+    lengths = np.linalg.norm(lattice, axis=1) / np.linalg.norm(nominal, axis=1)
+    (ay, ax), (by, bx) = lattice.tolist()
+    return LatticeFit(
+        lattice_px=((ay, ax), (by, bx)),
+        ratios=(float(lengths[0]), float(lengths[1])),
+        rotation_deg=rotation,
+        angle_error_deg=_angle(lattice) - _angle(nominal),
+        reflections=best.found,
+        contrast=best.contrast,
+        confidence=best.confidence,
+        reliable=best.reliable,
+    )
+
+
+def _readable(source: ArrayLike) -> Float:
+    image = np.asarray(source, dtype=np.float64)
+    if image.ndim != 2 or image.size == 0:
+        raise ScopegymError(f"An image has two axes (y, x); this one is {image.shape}.")
+    if not np.isfinite(image).all():
+        raise ScopegymError("The image holds pixels that are NaN or infinite; replace them first.")
+    return image
+
+
+def _binned(image: Float, spacing_px: float) -> tuple[Float, int]:
+    """The centre of the image at a coarser pixel, where its own is needlessly fine."""
+    times = max(1, int(spacing_px / ENOUGH_PX))
+    times = max(1, min(times, min(image.shape) // 64))
+    if times > 1:
+        h, w = (n // times for n in image.shape)
+        image = image[: h * times, : w * times].reshape(h, times, w, times).mean(axis=(1, 3))
+    cut = [slice(max(0, (n - LARGEST_PX) // 2), (n + LARGEST_PX) // 2) for n in image.shape]
+    return image[cut[0], cut[1]], times
+
+
+def _angle(lattice: Float) -> float:
+    """Angle between two vectors [deg]."""
+    cosine = lattice[0] @ lattice[1] / np.prod(np.linalg.norm(lattice, axis=1))
+    return math.degrees(math.acos(float(np.clip(cosine, -1, 1))))
+
+
+def _rotation(deformation: Float) -> tuple[float, bool]:
+    """The turn [deg] in a deformation of row vectors (y, x), and whether it mirrors."""
+    u, _, v = np.linalg.svd(deformation)
+    turn = u @ v
+    mirrored = bool(np.linalg.det(turn) < 0)
+    if mirrored:
+        turn = u @ np.diag([1.0, -1.0]) @ v
+    return math.degrees(math.atan2(turn[0, 1], turn[0, 0])), mirrored
+
+
+def _stretch(deformation: Float) -> tuple[Float, Float]:
+    """Mean stretch and ratio of the principal stretches of matrices ``[..., 2, 2]``."""
+    area = np.abs(np.linalg.det(deformation))
+    half = (deformation**2).sum(axis=(-2, -1)) / (2 * np.maximum(area, 1e-300))
+    return np.sqrt(area), half + np.sqrt(np.maximum(half**2 - 1, 0.0))
+
+
+def _reduced(vectors: Float) -> Float:
+    """The two shortest vectors of the lattice that two vectors span (Lagrange and Gauss)."""
+    first, second = vectors
+    for _ in range(30):
+        if first @ first > second @ second:
+            first, second = second, first
+        times = round(float(first @ second / max(first @ first, 1e-300)))
+        if times == 0:
+            break
+        second = second - times * first
+    return np.array([first, second])
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """An image without its mean and its outliers, and a Hann window per axis of sum 1."""
+
+    image: Float
+    windows: tuple[Float, Float]
+
+    @classmethod
+    def of(cls, image: Float) -> _Field:
+        low, high = np.percentile(image, (0.1, 99.9))
+        if not high > low:
+            low, high = image.min(), image.max()
+        wy, wx = (np.hanning(n + 2)[1:-1] for n in image.shape)
+        wy, wx = wy / wy.sum(), wx / wx.sum()
+        clipped = np.clip(image, low, high)
+        return cls(clipped - wy @ clipped @ wx, (wy, wx))
 
 
 @dataclass(frozen=True, eq=False)
 class _Spectrum:
-    """Power over its local background ``[H, W]``, zero frequency at ``centre``, and its peaks.
+    """Power over its background ``[H, W]``, zero frequency in the centre, and its peaks.
 
-    Frequencies are in bins: cycles per field of view along y and x. In noise the power is
-    exponentially distributed with mean 1, so ``threshold`` is passed by chance once in 50 images.
+    Frequencies are in bins: cycles per field along y and x. Noise is exponentially distributed
+    with mean 1, and passes ``threshold`` by chance in one image of 50.
     """
 
     power: Float
     threshold: float
     peaks: Float
     strengths: Float
+
+    @classmethod
+    def of(cls, field: _Field, slowest: float) -> _Spectrum:
+        """Frequencies below ``slowest`` [cycles/px] are left out."""
+        from scipy.fft import fft2, fftshift
+        from scipy.ndimage import maximum_filter
+
+        windowed = field.image * np.outer(*field.windows)
+        power = np.abs(fftshift(fft2(windowed))) ** 2
+        y, x = np.ogrid[tuple(slice(-(n // 2), n - n // 2) for n in power.shape)]
+        power[np.hypot(y / power.shape[0], x / power.shape[1]) < slowest] = 0.0
+        floor = np.maximum(_block_level(power), _ring_level(power, np.hypot(y, x)))
+        flat = power / np.maximum(floor, LEAKAGE * power.max() + 1e-300)
+        threshold = math.log(flat.size / 2 * 50)
+        tops = (flat > threshold) & (flat == maximum_filter(flat, 3, mode="wrap"))
+        tops[: len(tops) // 2] = False  # the other half holds the same peaks
+        where = np.argwhere(tops)
+        strengths = flat[tuple(where.T)]
+        order = np.argsort(-strengths, kind="stable")[:MOST_PEAKS]
+        peaks = _sharpened(flat, where[order]) - np.array(flat.shape) // 2
+        return cls(flat, threshold, peaks, strengths[order])
 
     @property
     def size(self) -> Float:
@@ -57,169 +320,188 @@ class _Spectrum:
     def centre(self) -> Float:
         return self.size // 2
 
+    def tops(self, predicted: Float, radius: float) -> tuple[Float, Float]:
+        """The highest point within ``radius`` [bins] of each predicted place, and its power."""
+        exact = predicted + self.centre
+        start = np.rint(exact).astype(int)
+        inside = ((start >= 3) & (start < self.size - 3)).all(axis=1)
+        around = start[:, None] + np.array(list(product(range(-2, 3), repeat=2)))
+        near = np.linalg.norm(around - exact[:, None], axis=-1) <= max(radius, 0.75)
+        around %= np.array(self.power.shape)
+        values = np.where(near, self.power[around[..., 0], around[..., 1]], 0.0)
+        best = np.argmax(values, axis=1)
+        rows = np.arange(len(best))
+        places = _sharpened(self.power, around[rows, best]) - self.centre
+        return places, np.where(inside, values[rows, best], 0.0)
 
-def _interpolation(full: int, parts: int) -> Float:
-    """Linear interpolation ``[full, parts]`` from the centres of equal parts."""
-    at = (np.arange(full) + 0.5) * parts / full - 0.5
-    return np.stack([np.interp(at, np.arange(parts), row) for row in np.eye(parts)], axis=1)
+
+#: A third of an exponential distribution of mean 1 lies below this; peaks lie above.
+LOWER_THIRD = math.log(1.5)
 
 
-def _background(power: Float) -> Float:
-    """The level of the noise around each frequency, from the lower third of blocks of bins."""
+def _block_level(power: Float) -> Float:
+    """The level of the noise around each frequency: lower third of blocks of 16 x 16 bins."""
     from scipy.ndimage import median_filter
 
     parts = [max(4, n // 16) for n in power.shape]
-    edges = [np.linspace(0, n, p + 1).astype(int) for n, p in zip(power.shape, parts, strict=True)]
-    step = [int(np.diff(e).min()) for e in edges]
-    rows = edges[0][:-1, None] + np.arange(step[0])
-    columns = edges[1][:-1, None] + np.arange(step[1])
-    blocks = power[rows[:, None, :, None], columns[None, :, None, :]].reshape(*parts, -1)
-    # a third of an exponential distribution of mean 1 lies below ln(3 / 2); peaks lie above
-    level = np.quantile(blocks, 1 / 3, axis=-1) / math.log(1.5)
-    smooth = np.log(median_filter(level, 3, mode="nearest") + np.finfo(float).tiny)
-    (h, w), (n, m) = power.shape, smooth.shape
-    return np.exp(_interpolation(h, n) @ smooth @ _interpolation(w, m).T)
+    step = [n // p for n, p in zip(power.shape, parts, strict=True)]
+    inner = power[: parts[0] * step[0], : parts[1] * step[1]]
+    blocks = inner.reshape(parts[0], step[0], parts[1], step[1]).swapaxes(1, 2).reshape(*parts, -1)
+    rank = blocks.shape[-1] // 3
+    level = np.partition(blocks, rank, axis=-1)[..., rank] / LOWER_THIRD
+    smooth = np.log(median_filter(level, 3, mode="nearest") + 1e-300)
+    spread = [
+        np.stack([np.interp((np.arange(n) + 0.5) / s - 0.5, np.arange(p), e) for e in np.eye(p)])
+        for n, s, p in zip(power.shape, step, parts, strict=True)
+    ]
+    return np.exp(spread[0].T @ smooth @ spread[1])
 
 
-def _radial(power: Float) -> Float:
-    h, w = power.shape
-    axes = np.ogrid[-(h // 2) : h - h // 2, -(w // 2) : w - w // 2]
-    radius = np.hypot(*axes)
-    ring = np.minimum(radius / 3, 25).astype(int).ravel()
+def _ring_level(power: Float, radius: Float, width: float = 3.0, rings: int = 24) -> Float:
+    """The same in rings around zero frequency, where the spectrum of a soft image is steep."""
+    inside = radius < width * rings
+    ring = (radius[inside] / width).astype(int)
+    values = power[inside]
     order = np.argsort(ring, kind="stable")
-    edges = np.searchsorted(ring[order], np.arange(26))
-    flat = power.ravel()[order]
-    level = [np.quantile(part, 1 / 3) / math.log(1.5) for part in np.split(flat, edges[1:])[:25]]
-    log = np.log(np.array(level) + np.finfo(float).tiny)
-    return np.where(radius < 73, np.exp(np.interp(radius / 3 - 0.5, np.arange(25), log)), 0.0)
+    parts = np.split(values[order], np.searchsorted(ring[order], np.arange(1, rings)))
+    level = [np.quantile(part, 1 / 3) / LOWER_THIRD if len(part) else 0.0 for part in parts]
+    log = np.interp(
+        radius[inside] / width - 0.5, np.arange(rings), np.log(np.array(level) + 1e-300)
+    )
+    found = np.zeros_like(power)
+    found[inside] = np.exp(log)
+    return found
 
 
-def _spectrum(image: Float, slowest: float) -> _Spectrum:
-    """Power spectrum of an image; frequencies below ``slowest`` [cycles/px] are left out."""
-    from scipy.fft import fft2, fftshift
-    from scipy.ndimage import maximum_filter
-
-    low, high = np.percentile(image, (0.1, 99.9))
-    clipped = np.clip(image, low, high)
-    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in image.shape))
-    level = (clipped * window).sum() / window.sum()
-    power = np.abs(fftshift(fft2((clipped - level) * window))) ** 2
-    axes = np.ogrid[tuple(slice(-(n // 2), n - n // 2) for n in image.shape)]
-    frequency = np.hypot(*(a / n for a, n in zip(axes, image.shape, strict=True)))
-    power[frequency < slowest] = 0.0
-    floor = np.maximum(_background(power), LEAKAGE * power.max())
-    floor = np.maximum(floor, _radial(power))
-    flat = power / np.maximum(floor, np.finfo(float).tiny)
-    threshold = math.log(flat.size / 2 * 50)
-    tops = (flat > threshold) & (flat == maximum_filter(flat, 3, mode="wrap"))
-    tops[: image.shape[0] // 2] = False  # the other half holds the same peaks
-    where = np.argwhere(tops)
-    strengths = flat[tuple(where.T)]
-    order = np.argsort(-strengths)[:MOST_PEAKS]
-    where = where[order]
-    bins = _sharpen(flat, where) - np.array(flat.shape) // 2
-    return _Spectrum(flat, threshold, bins, strengths[order])
-
-
-MOST_PEAKS = 40
-
-
-def _sharpen(power: Float, tops: NDArray[Any]) -> Float:
-    """Sub-bin positions of maxima: the vertex of a parabola through the logarithm, per axis."""
-    log = np.log(np.maximum(power, 1e-3))
+def _sharpened(power: Float, tops: NDArray[Any]) -> Float:
+    """Sub-bin places of maxima: the vertex of a parabola through the logarithm, per axis."""
     size = np.array(power.shape)
     place = tops.astype(float)
     for axis in (0, 1):
         step = np.eye(2, dtype=int)[axis]
-        before, here, after = (log[tuple(((tops + s * step) % size).T)] for s in (-1, 0, 1))
-        bend = before - 2 * here + after
-        shift = np.where(bend < -1e-6, 0.5 * (before - after) / np.minimum(bend, -1e-6), 0.0)
-        place[:, axis] += np.clip(shift, -0.6, 0.6)
+        around = [power[tuple(((tops + s * step) % size).T)] for s in (-1, 0, 1)]
+        before, here, after = (np.log(np.maximum(values, 1e-3)) for values in around)
+        bend = np.minimum(before - 2 * here + after, -1e-6)
+        place[:, axis] += np.clip(0.5 * (before - after) / bend, -0.6, 0.6)
     return place
 
 
 @dataclass(frozen=True, eq=False)
 class _Reflections:
-    """What the projected columns should show: ``indices`` ``[K, 2]`` in one half plane and their
-    ``amplitudes`` relative to the strongest, strongest first."""
+    """What a projection should show: ``indices`` ``[K, 2]`` of one half plane, and ``amplitudes``
+    relative to the strongest, strongest first."""
 
+    projection: Projection
     indices: Float
     amplitudes: Float
 
+    @classmethod
+    def of(cls, projection: Projection) -> _Reflections:
+        lattice = np.array(projection.lattice_nm)
+        fastest = math.sqrt(-math.log(WEAKEST / 4) / 2) / (math.pi * _column_sigma(projection))
+        reach = np.ceil(fastest * np.linalg.norm(lattice, axis=1)).astype(int)
+        indices = np.array(list(product(*(range(-n, n + 1) for n in reach))), dtype=float)
+        indices = indices[(indices @ [1.0, 1e-6]) > 0]
+        amplitudes = np.abs(_structure_factors(projection, indices))
+        amplitudes = amplitudes / amplitudes.max()
+        order = np.argsort(-np.round(amplitudes, 6), kind="stable")[:MOST_REFLECTIONS]
+        order = order[amplitudes[order] > WEAKEST]
+        return cls(projection, indices[order], amplitudes[order])
 
-def _amplitudes(projection: Projection, indices: Float) -> Float:
-    """|structure factor| of columns as wide as a probe makes them."""
+    def slowest(self, lattice_px: Float) -> float:
+        """The lowest frequency a strained lattice may have [cycles/px]."""
+        frequency = np.linalg.norm(self.indices @ np.linalg.inv(lattice_px).T, axis=1)
+        return float(frequency.min()) / math.sqrt(MOST_STRAIN)
+
+    @cached_property
+    def table(self) -> Float:
+        """Relative amplitudes by index, zero at the origin and in a frame of 1 around."""
+        reach = int(np.abs(self.indices).max())
+        grid = np.array(list(product(range(-reach, reach + 1), repeat=2)), dtype=float)
+        amplitudes = np.abs(_structure_factors(self.projection, grid))
+        amplitudes[len(grid) // 2] = 0.0
+        square = amplitudes.reshape(2 * reach + 1, -1) / amplitudes.max()
+        return np.pad(square, 1)
+
+
+def _column_sigma(projection: Projection) -> float:
+    return max(COLUMN_SIGMA_SPACINGS * projection.spacing_nm, COLUMN_SIGMA_NM)
+
+
+def _structure_factors(projection: Projection, indices: Float) -> Complex:
+    """Of columns as wide as a probe shows them, for a pixel size without distortion."""
     phases = np.exp(-2j * np.pi * indices @ projection.columns.T)
-    lattice = np.array(projection.lattice_nm)
-    frequency = np.linalg.norm(indices @ np.linalg.inv(lattice).T, axis=-1)  # [1/nm]
-    sigma = max(COLUMN_SIGMA_SPACINGS * projection.spacing_nm, COLUMN_SIGMA_NM)
-    return np.abs(phases @ projection.weights) * np.exp(-2 * (np.pi * sigma * frequency) ** 2)
-
-
-def _reflections(projection: Projection) -> _Reflections:
-    lattice = np.array(projection.lattice_nm)
-    sigma = max(COLUMN_SIGMA_SPACINGS * projection.spacing_nm, COLUMN_SIGMA_NM)
-    fastest = math.sqrt(-math.log(WEAKEST / 4) / 2) / (math.pi * sigma)  # [1/nm]
-    reach = np.ceil(fastest * np.linalg.norm(lattice, axis=1)).astype(int)
-    indices = np.array(list(product(*(range(-n, n + 1) for n in reach))), dtype=float)
-    upper = (indices[:, 0] > 0) | ((indices[:, 0] == 0) & (indices[:, 1] > 0))
-    indices = indices[upper]
-    amplitudes = _amplitudes(projection, indices)
-    order = np.argsort(-np.round(amplitudes / amplitudes.max(), 6), kind="stable")
-    order = order[amplitudes[order] > WEAKEST * amplitudes.max()][:60]
-    return _Reflections(indices[order], amplitudes[order] / amplitudes.max())
+    frequency = np.linalg.norm(indices @ np.linalg.inv(np.array(projection.lattice_nm)).T, axis=-1)
+    blur = np.exp(-2 * (np.pi * _column_sigma(projection) * frequency) ** 2)
+    return np.asarray((phases @ projection.weights) * blur)
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """One image's spectrum and one projection's reflections, ready to compare."""
+    """One spectrum and the reflections to look for. Lattices are reciprocal vectors [bins]."""
 
     spectrum: _Spectrum
     reflections: _Reflections
     heights: Float
-    table: Float
     nominal_px: Float
+    search: float
 
     @classmethod
-    def of(cls, spectrum: _Spectrum, projection: Projection, nominal_px: Float) -> _Search:
+    def of(
+        cls, spectrum: _Spectrum, reflections: _Reflections, nominal_px: Float, search: float
+    ) -> _Search:
         from scipy.ndimage import maximum_filter
 
-        reflections = _reflections(projection)
-        heights = np.log(np.maximum(maximum_filter(spectrum.power, 3), spectrum.threshold))
-        heights -= math.log(spectrum.threshold)
-        reach = int(np.abs(reflections.indices).max())
-        axis = np.arange(-reach, reach + 1)
-        grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-        table = np.zeros((2 * reach + 3, 2 * reach + 3))
-        amplitudes = _amplitudes(projection, grid.astype(float)).reshape(len(axis), len(axis))
-        amplitudes[reach, reach] = 0.0
-        table[1:-1, 1:-1] = amplitudes / amplitudes.max()
-        return cls(spectrum, reflections, heights, table, nominal_px)
+        heights = np.log(np.maximum(spectrum.power / spectrum.threshold, 1.0))
+        heights = maximum_filter(heights, 3)  # a reading from two peaks is a bin off elsewhere
+        return cls(spectrum, reflections, heights, nominal_px, search)
 
     def lattice_px(self, reciprocal: Float) -> Float:
-        """Lattice vectors [px] from reciprocal ones [bins]."""
+        """Lattice vectors [px] of reciprocal ones, one or many ``[..., 2, 2]``."""
         return np.swapaxes(np.linalg.inv(reciprocal / self.spectrum.size), -1, -2)
 
-    def candidates(self, search: float) -> Float:
-        """Reciprocal vectors ``[C, 2, 2]`` [bins] that pairs of peaks allow."""
-        peaks = self.spectrum.peaks[:24]
-        both = np.concatenate([peaks, -peaks])
-        strongest = self.reflections.indices[:8]
-        pairs = np.array(
-            [p for p in combinations(strongest, 2) if abs(np.linalg.det(np.array(p))) > 0.5]
-        )
-        first, second = np.meshgrid(np.arange(len(peaks)), np.arange(len(both)), indexing="ij")
-        observed = np.stack([peaks[first.ravel()], both[second.ravel()]], axis=1)
-        reciprocal = np.einsum("rij,ojk->roik", np.linalg.inv(pairs), observed).reshape(-1, 2, 2)
-        return reciprocal[self.allowed(reciprocal, search)]
+    def deformation(self, reciprocal: Float) -> Float:
+        """What makes the measured lattice of the nominal one."""
+        return np.linalg.inv(self.nominal_px) @ self.lattice_px(reciprocal)
 
-    def allowed(self, reciprocal: Float, search: float) -> NDArray[np.bool_]:
-        """Which lattices lie within the search of the nominal size and are strained little."""
-        solid = np.abs(np.linalg.det(reciprocal)) > 1e-6
-        deformation = np.full_like(reciprocal, np.nan)
-        deformation[solid] = np.linalg.inv(self.nominal_px) @ self.lattice_px(reciprocal[solid])
-        scale, strain = _stretch(deformation)
-        return (scale > 1 - search) & (scale < 1 + search) & (strain < MOST_STRAIN)
+    def allowed(self, reciprocal: Float) -> NDArray[np.bool_]:
+        """Which lattices lie within the search of the nominal scale and are strained little."""
+        scale, strain = _stretch(self.deformation(reciprocal))
+        return (np.abs(scale - 1) < self.search) & (strain < MOST_STRAIN)
+
+    def readings(self) -> list[Float]:
+        """The most likely lattices, no two of them alike, refined on the peaks."""
+        guesses = self._guesses()
+        kept: list[Float] = []
+        for guess in guesses[np.argsort(-self.score(guesses), kind="stable")]:
+            if len(kept) == MOST_READINGS:
+                break
+            if not any(_same_lattice(guess, other) for other in kept):
+                kept.append(guess)
+        refined = [self.refined(guess) for guess in kept]
+        refined = [r for r in refined if self.allowed(r[None])[0]]
+        if not refined:
+            return []
+        scores = self.score(np.array(refined))
+        order = np.argsort(-scores, kind="stable")
+        return [refined[i] for i in order[:4] if scores[i] > 0.75 * scores.max()]
+
+    def _guesses(self) -> Float:
+        """Every allowed reading of two peaks as two strong reflections ``[C, 2, 2]``."""
+        peaks = self.spectrum.peaks[:24]
+        if len(peaks) < 2:
+            return np.empty((0, 2, 2))
+        strongest = self.reflections.indices[:8]
+        pairs = np.array([p for p in combinations(strongest, 2) if np.linalg.matrix_rank(p) == 2])
+        both = np.concatenate([peaks, -peaks])
+        first, second = (i.ravel() for i in np.indices((len(peaks), len(both))))
+        apart = second % len(peaks) != first
+        observed = np.stack([peaks[first[apart]], both[second[apart]]], axis=1)
+        guesses = np.einsum("rij,ojk->roik", np.linalg.inv(pairs), observed).reshape(-1, 2, 2)
+        # in cells of the nominal reciprocal lattice, so that the limit has no unit
+        cells = np.linalg.det(guesses / self.spectrum.size @ self.nominal_px.T)
+        guesses = guesses[np.abs(cells) > 0.1]
+        return guesses[self.allowed(guesses)] if len(guesses) else guesses
 
     def score(self, reciprocal: Float) -> Float:
         """How alike predicted and observed peaks are ``[C]``: the cosine between amplitudes, over
@@ -230,235 +512,199 @@ class _Search:
         rows = np.clip(np.rint(at), 0, spectrum.size - 1).astype(int)
         seen = np.where(inside, self.heights[rows[..., 0], rows[..., 1]], 0.0)
         expected = np.where(inside, self.reflections.amplitudes, 0.0)
-        missed = np.where(
-            self._expected_at_peaks(reciprocal) > WEAKEST / 4,
-            0.0,
-            np.log(spectrum.strengths / spectrum.threshold),
-        )
+        missed = np.where(self.on_lattice(reciprocal), 0.0, np.log(self._relative))
         norm = (expected**2).sum(axis=-1) * ((seen**2).sum(axis=-1) + (missed**2).sum(axis=-1))
-        return (expected * seen).sum(axis=-1) / np.sqrt(np.maximum(norm, 1e-12))
+        return np.asarray((expected * seen).sum(axis=-1) / np.sqrt(np.maximum(norm, 1e-12)))
 
-    def _expected_at_peaks(self, reciprocal: Float) -> Float:
-        """Amplitude ``[C, P]`` of the reflection nearest to each peak, 0 if none is near."""
+    @property
+    def _relative(self) -> Float:
+        return self.spectrum.strengths / self.spectrum.threshold
+
+    def on_lattice(self, reciprocal: Float) -> NDArray[np.bool_]:
+        """Which peaks ``[C, P]`` are at a reflection that the columns do not extinguish."""
         indices = self.spectrum.peaks @ np.linalg.inv(reciprocal)
         whole = np.rint(indices)
         near = np.linalg.norm((indices - whole) @ reciprocal, axis=-1) < NEAR_BINS
-        reach = len(self.table) // 2
+        table = self.reflections.table
+        reach = len(table) // 2
         rows = (np.clip(whole, -reach, reach) + reach).astype(int)
-        return np.where(near, self.table[rows[..., 0], rows[..., 1]], 0.0)
+        return near & (table[rows[..., 0], rows[..., 1]] > WEAKEST / 4)
 
-    def refine(self, reciprocal: Float) -> Float:
-        """Fit the reciprocal vectors [bins] to the peaks, near ones first.
-
-        Peaks that disagree with the rest lose their weight: a stacking fault splits some
-        reflections and leaves others where the undisturbed lattice puts them.
-        """
-        order = np.argsort(np.linalg.norm(self.reflections.indices @ reciprocal, axis=1))
-        # no reflection may be taken for its neighbour
-        radius = min(2.0, 0.45 * float(np.linalg.norm(_reduced(reciprocal), axis=1).min()))
-        for share in (0.3, 0.6, 1.0, 1.0, 1.0):
-            indices = self.reflections.indices[order[: max(6, int(share * len(order)))]]
+    def refined(self, reciprocal: Float) -> Float:
+        """Fit the reciprocal vectors to the peaks, low frequencies first."""
+        for indices in self.growing(reciprocal, (0.3, 0.6, 1.0, 1.0)):
+            # no reflection may be taken for its neighbour
+            closest = float(np.linalg.norm(_reduced(reciprocal), axis=1).min())
+            radius = min(2.0, 0.45 * closest)
             predicted = indices @ reciprocal
-            peaks, power = self._tops(predicted, radius)
+            peaks, power = self.spectrum.tops(predicted, radius)
             apart = np.linalg.norm(peaks - predicted, axis=1)
             good = (power > self.spectrum.threshold) & (apart < radius + 0.7)
-            if np.linalg.matrix_rank(indices[good]) < 2:
+            if good.sum() < 2 or np.linalg.matrix_rank(indices[good]) < 2:
                 continue
             weight = np.sqrt(np.minimum(power[good], MOST_POWER))
             reciprocal = _robust_fit(indices[good], peaks[good], weight)
         return reciprocal
 
-    def _tops(self, predicted: Float, radius: float) -> tuple[Float, Float]:
-        """The highest point within ``radius`` [bins] of each predicted place, and its power."""
-        power = self.spectrum.power
-        size = np.array(power.shape)
-        reach = np.arange(-2, 3)
-        offsets = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
-        exact = predicted + self.spectrum.centre
-        start = np.rint(exact).astype(int)
-        inside = ((start >= 3) & (start < size - 3)).all(axis=1)
-        around = start[:, None] + offsets
-        near = np.linalg.norm(around - exact[:, None], axis=-1) <= max(radius, 0.75)
-        around = around % size
-        values = np.where(near, power[around[..., 0], around[..., 1]], 0.0)
-        best = np.argmax(values, axis=1)
-        tops = around[np.arange(len(start)), best]
-        heights = np.where(inside, values[np.arange(len(start)), best], 0.0)
-        return _sharpen(power, tops) - self.spectrum.centre, heights
+    def growing(self, reciprocal: Float, shares: tuple[float, ...]) -> list[Float]:
+        """The reflections below the highest frequency of the image, in growing parts."""
+        places = self.reflections.indices @ reciprocal
+        indices = self.reflections.indices[(np.abs(places) < 0.48 * self.spectrum.size).all(axis=1)]
+        order = np.argsort(np.linalg.norm(indices @ reciprocal, axis=1), kind="stable")
+        return [indices[order[: max(6, round(share * len(order)))]] for share in shares]
 
 
-def _reduced(vectors: Float) -> Float:
-    """The two shortest vectors of the lattice that two vectors span."""
-    first, second = vectors
-    for _ in range(20):
-        if first @ first > second @ second:
-            first, second = second, first
-        times = round(float(first @ second / (first @ first)))
-        if times == 0:
-            break
-        second = second - times * first
-    return np.array([first, second])
+def _same_lattice(one: Float, other: Float) -> bool:
+    change = one @ np.linalg.inv(other)
+    return bool(np.abs(change - np.rint(change)).max() < 0.04 and abs(np.linalg.det(change)) < 1.5)
 
 
 def _robust_fit(indices: Float, peaks: Float, weight: Float) -> Float:
-    """Least squares with weights that fall off where a peak disagrees (Cauchy, half a bin)."""
+    """Least squares in which a peak loses weight as it disagrees with the rest.
+
+    A stacking fault splits some reflections and leaves the others where the lattice puts them.
+    """
     trust = np.ones(len(peaks))
-    for _ in range(6):
+    for _ in range(5):
         row = (weight * np.sqrt(trust))[:, None]
         solved = np.linalg.lstsq(indices * row, peaks * row, rcond=None)[0]
         residual = np.linalg.norm(peaks - indices @ solved, axis=1)
-        trust = 1 / (1 + (residual / 0.3) ** 2)
+        trust = 1 / (1 + (residual / 0.3) ** 2)  # Cauchy's weights, 0.3 bins wide
     return np.asarray(solved)
 
 
-NEAR_BINS = 1.5
-MOST_POWER = 300.0
+class _Waves:
+    """An image as a sum of waves at the reflections, fitted together under the window.
 
-
-def _stretch(deformation: Float) -> tuple[Float, Float]:
-    """Mean stretch and ratio of the principal stretches of matrices ``[..., 2, 2]``."""
-    square = (deformation**2).sum(axis=(-2, -1))
-    area = np.abs(np.linalg.det(deformation))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        half = square / (2 * area)
-        return np.sqrt(area), half + np.sqrt(np.maximum(half**2 - 1, 0.0))
-
-
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """An image without its mean, and its window per axis, for sums over pixels."""
-
-    image: Float
-    windows: tuple[Float, Float]
-
-    @classmethod
-    def of(cls, image: Float) -> _Field:
-        low, high = np.percentile(image, (0.1, 99.9))
-        wy, wx = (np.hanning(n + 2)[1:-1] for n in image.shape)
-        wy, wx = wy / wy.sum(), wx / wx.sum()
-        clipped = np.clip(image, low, high)
-        return cls(clipped - wy @ clipped @ wx, (wy, wx))
-
-    def harmonics(self, indices: Float, reciprocal: Float) -> _Harmonics:
-        return _Harmonics(self, np.concatenate([indices, -indices, [[0.0, 0.0]]]), reciprocal)
-
-
-class _Harmonics:
-    """The image as a sum of waves at the reflections, fitted together by least squares.
-
-    Fitted one by one, peaks of a cell that the field holds only a few times would lean on each
-    other.
+    Taken one by one, the peaks of a cell that the field holds only a few times lean on each other.
     """
 
     def __init__(self, field: _Field, indices: Float, reciprocal: Float) -> None:
-        self.indices, self.reciprocal = indices, reciprocal
-        bins = indices @ reciprocal
-        axes = [np.linspace(-0.5, 0.5, n, endpoint=False) + 0.5 / n for n in field.image.shape]
-        waves = [np.exp(2j * np.pi * np.outer(a, b)) for a, b in zip(axes, bins.T, strict=True)]
+        self.indices = np.concatenate([indices, -indices, np.zeros((1, 2))])
+        self.reciprocal = reciprocal
+        shape = field.image.shape
+        axes = [(np.arange(n) - n / 2)[:, None] / n for n in shape]  # in fields of view
+        bins = self.indices @ reciprocal
+        waves = [np.exp(2j * np.pi * a * b) for a, b in zip(axes, bins.T, strict=True)]
         weighted = [w[:, None] * e for w, e in zip(field.windows, waves, strict=True)]
-        # moments 0, 1, 2 of position between pairs of waves, per axis: the sums separate
-        self.grams = [
-            [(a[:, None] ** m * w).conj().T @ e for m in range(3)]
+        # sums over all pixels of wave x wave x y^m x^n separate into sums per axis
+        self._sums = [
+            [(a**m * w).conj().T @ e for m in range(3)]
             for a, w, e in zip(axes, weighted, waves, strict=True)
         ]
-        across = [field.image @ np.concatenate([(axes[1][:, None] ** m * weighted[1]).conj() for m in (0, 1)], axis=1)]
-        plain, moved = np.split(across[0], 2, axis=1)
-        self.seen = (weighted[0].conj() * plain).sum(axis=0)
-        self.seen_moment = np.stack(
-            [
-                (axes[0][:, None] * weighted[0].conj() * plain).sum(axis=0),
-                (weighted[0].conj() * moved).sum(axis=0),
-            ]
+        plain, tilted = (
+            field.image @ weighted[1].conj(),
+            field.image @ (axes[1] * weighted[1].conj()),
         )
-        self.gram = self.grams[0][0] * self.grams[1][0]
-        ridge = 1e-3 * np.eye(len(indices))
-        self.solve = np.linalg.inv(self.gram + ridge)
-        self.waves = self.solve @ self.seen
-        total = field.windows[0] @ field.image**2 @ field.windows[1]
-        self.explained = float(np.real(self.seen.conj() @ self.waves) / total)
+        self._seen = (weighted[0].conj() * plain).sum(axis=0)
+        self._seen_tilted = (
+            (axes[0] * weighted[0].conj() * plain).sum(axis=0),
+            (weighted[0].conj() * tilted).sum(axis=0),
+        )
+        gram = self._moment()
+        self._solve = np.linalg.inv(gram + 1e-3 * np.eye(len(gram)))
+        self.amplitudes = self._solve @ self._seen
 
-    def _moment(self, a: int, b: int | None = None) -> Float:
-        order = [0, 0]
-        order[a] += 1
-        if b is not None:
-            order[b] += 1
-        return self.grams[0][order[0]] * self.grams[1][order[1]]
+    def _moment(self, *axes: int) -> Complex:
+        return np.asarray(self._sums[0][axes.count(0)] * self._sums[1][axes.count(1)])
 
     def improved(self) -> Float:
-        """The reciprocal vectors after one Gauss-Newton step on all waves at once."""
-        tilt = [2j * np.pi * self.indices[:, j] * self.waves for j in (0, 1)]
-        names = [(j, a) for j in (0, 1) for a in (0, 1)]
-        coupling = np.stack([self._moment(a) @ tilt[j] for j, a in names], axis=1)
-        normal = np.array([[np.real(tilt[i].conj() @ self._moment(a, b) @ tilt[j]) for j, b in names] for i, a in names])
-        residual = [self.seen_moment[a] - self._moment(a) @ self.waves for a in (0, 1)]
-        slope = np.array([np.real(tilt[j].conj() @ residual[a]) for j, a in names])
-        normal = normal - np.real(coupling.conj().T @ self.solve @ coupling)
-        step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(4), slope)
-        return self.reciprocal + step.reshape(2, 2)
+        """The reciprocal vectors after one Gauss-Newton step on waves and vectors together."""
+        slopes = [2j * np.pi * self.indices[:, j] * self.amplitudes for j in (0, 1)]
+        names = list(product((0, 1), repeat=2))  # (reciprocal vector, axis of the image)
+        coupling = np.stack([self._moment(a) @ slopes[j] for j, a in names], axis=1)
+        normal = np.array(
+            [
+                [slopes[i].conj() @ self._moment(a, b) @ slopes[j] for j, b in names]
+                for i, a in names
+            ]
+        )
+        normal = np.real(normal - coupling.conj().T @ self._solve @ coupling)
+        rest = [self._seen_tilted[a] - self._moment(a) @ self.amplitudes for a in (0, 1)]
+        slope = np.array([np.real(slopes[j].conj() @ rest[a]) for j, a in names])
+        guard = 1e-9 * (np.trace(normal) + 1e-300) * np.eye(4)
+        step = np.linalg.solve(normal + guard, slope).reshape(2, 2)
+        return np.asarray(self.reciprocal + step)
 
 
-def polish(field, reflections, reciprocal, steps=8):
-    order = np.argsort(np.linalg.norm(reflections.indices @ reciprocal, axis=1))
-    for share in np.linspace(0.3, 1, 4).tolist() + [1.0] * 4 if steps > 2 else [1.0] * steps:
-        idx = reflections.indices[order[: max(6, int(share * len(order)))]]
-        size = np.array(field.image.shape)
-        idx = idx[(np.abs(idx @ reciprocal) < 0.48 * size).all(axis=1)]
-        h = field.harmonics(idx, reciprocal)
-        reciprocal = h.improved()
-    return reciprocal, h
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """One lattice that an image may show, with its waves."""
+
+    search: _Search
+    reciprocal: Float
+    indices: Float
+    waves: Complex
+
+    @classmethod
+    def of(cls, search: _Search, field: _Field, reciprocal: Float) -> _Reading:
+        """Refined on the pixels: from low frequencies up where peaks overlap."""
+        few = float(np.linalg.norm(_reduced(reciprocal), axis=1).min()) < FEW_PERIODS
+        shares = (0.3, 0.5, 0.7, 1.0, 1.0, 1.0) if few else (1.0, 1.0)
+        refined = reciprocal
+        for indices in search.growing(reciprocal, shares):
+            waves = _Waves(field, indices, refined)
+            refined = waves.improved()
+        if not search.allowed(refined[None])[0]:
+            refined = reciprocal
+        half = len(waves.indices) // 2
+        return cls(search, refined, waves.indices[:half], waves.amplitudes[:half])
+
+    @property
+    def lattice_px(self) -> Float:
+        return self.search.lattice_px(self.reciprocal)
+
+    @cached_property
+    def contrast(self) -> float:
+        """Correlation of the mean unit cell with the projected columns, at the best shift."""
+        expected = _structure_factors(self.search.reflections.projection, self.indices)
+        size = 64
+        grid = np.zeros((size, size), dtype=complex)
+        rows = self.indices.astype(int) % size
+        np.add.at(grid, tuple(rows.T), self.waves * expected.conj())
+        shifted = np.real(np.fft.ifft2(grid)) * size**2
+        norm = max(float(np.linalg.norm(self.waves) * np.linalg.norm(expected)), 1e-300)
+        bright, dark = float(shifted.max() / norm), float(shifted.min() / norm)
+        return bright if bright >= -dark else dark
+
+    @cached_property
+    def confidence(self) -> float:
+        return float(self.search.score(self.reciprocal[None])[0]) * abs(self.contrast)
+
+    @cached_property
+    def found(self) -> int:
+        return int(self.search.on_lattice(self.reciprocal[None]).sum())
+
+    @property
+    def reliable(self) -> bool:
+        """Found: likely, seen in three reflections, and repeated often enough in the field."""
+        periods = float(np.linalg.norm(_reduced(self.reciprocal), axis=1).min())
+        return self.confidence >= RELIABLE and self.found >= 3 and periods >= FEWEST_PERIODS
+
+    def upright(self) -> _Reading:
+        """The same lattice in the base that is strained least, not mirrored, and turned least."""
+        ways = [self.rebased(change) for change in _BASES]
+        ways = [w for w in ways if self.search.allowed(w.reciprocal[None])[0]]
+        likely = max(w.confidence for w in ways) - 0.03
+        return min((w for w in ways if w.confidence >= likely), key=_Reading.oddity)
+
+    def rebased(self, change: Float) -> _Reading:
+        reciprocal = np.linalg.inv(change).T @ self.reciprocal
+        return replace(self, reciprocal=reciprocal, indices=np.rint(self.indices @ change.T))
+
+    def oddity(self) -> tuple[float, ...]:
+        deformation = self.search.deformation(self.reciprocal)
+        rotation, mirrored = _rotation(deformation)
+        strain = float(_stretch(deformation)[1])
+        lengths = [np.linalg.norm(v, axis=1) for v in (self.lattice_px, self.search.nominal_px)]
+        worst = float(np.abs(lengths[0] / lengths[1] - 1).max())
+        return round(strain / 0.004), mirrored, round(worst / 0.02), round(abs(rotation), 3)
 
 
-def agreement(h, projection):
-    n = len(h.indices) // 2
-    hk = h.indices[:n].astype(int)
-    F = np.exp(-2j * np.pi * hk @ projection.columns.T) @ projection.weights
-    lattice = np.array(projection.lattice_nm)
-    g = np.linalg.norm(hk @ np.linalg.inv(lattice).T, axis=-1)
-    sigma = max(COLUMN_SIGMA_SPACINGS * projection.spacing_nm, COLUMN_SIGMA_NM)
-    F = F * np.exp(-2 * (np.pi * sigma * g) ** 2)
-    c = h.waves[:n]
-    N = 64
-    grid = np.zeros((N, N), complex)
-    np.add.at(grid, (hk[:, 0] % N, hk[:, 1] % N), c * F.conj())
-    corr = np.real(np.fft.ifft2(grid)) * N * N / (np.linalg.norm(c) * np.linalg.norm(F))
-    return corr.max(), corr.min()
-
-
-def prototype(image, projection, pixel_size_nm, search=0.35, pol=4, full=False):
-    nominal = np.array(projection.lattice_px(pixel_size_nm))
-    g = np.linalg.inv(nominal).T
-    slowest = 0.6 * np.linalg.norm(_reflections(projection).indices @ g, axis=1).min()
-    image = np.asarray(image, float)
-    sp = _spectrum(image, slowest)
-    s = _Search.of(sp, projection, nominal)
-    if len(sp.peaks) < 2:
-        return None
-    c = s.candidates(search)
-    if not len(c):
-        return None
-    sc = s.score(c)
-    order = np.argsort(-sc)
-    taken = []
-    for i in order:
-        if all(min(np.abs(c[i] - t).max(),np.abs(c[i] + t).max()) > 0.03 * np.abs(t).max() for t in taken):
-            taken.append(c[i])
-            if len(taken) >= 12:
-                break
-    best = []
-    for t in taken:
-        r = s.refine(t)
-        best.append((float(s.score(r[None])[0]), r))
-    best.sort(key=lambda b: -b[0])
-    field = _Field.of(image)
-    out = []
-    for sc, r in best[:pol]:
-        if sc < 0.75 * best[0][0]:
-            break
-        if np.linalg.norm(_reduced(r), axis=1).min() < 6:
-            r, h = polish(field, s.reflections, r)
-        else:
-            r2, h = polish(field, s.reflections, r, 2)
-        ag = agreement(h, projection)
-        out.append((max(ag[0], -ag[1]), r, h.explained, sc, ag))
-    out.sort(key=lambda b: -b[0])
-    return s, out
+#: Reciprocal spacings [bins] below which peaks overlap, and below which a lattice is not found.
+FEW_PERIODS, FEWEST_PERIODS = 6.0, 1.9
+_BASES = [
+    np.array(entries, dtype=float).reshape(2, 2)
+    for entries in product((-1, 0, 1), repeat=4)
+    if abs(entries[0] * entries[3] - entries[1] * entries[2]) == 1
+]

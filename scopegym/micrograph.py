@@ -104,9 +104,4 @@ def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
     from scopegym.units import parse_length
 
     size_nm = None if pixel_size is None else parse_length(pixel_size, "pixel size")
-    micrograph = read(Path(path))
-    if size_nm is None:
-        return micrograph
-    return Micrograph(
-        micrograph.data, size_nm, micrograph.name, micrograph.metadata, micrograph.truth
-    )
+    return read(Path(path), pixel_size_nm=size_nm)

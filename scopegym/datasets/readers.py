@@ -89,7 +89,7 @@ def read(
     form, sha256 = _format(path), _sha256(path)
     if dataset and not form.named:
         raise ScopegymError(f"'{path.name}' is {form.label} and has no dataset '{dataset}' in it.")
-    with _quiet(), np.errstate(all="ignore"):
+    with _quiet():
         content = _content(path, form, dataset)
         pixels = _numbers(content.pixels, path).astype(np.float32)
     calibration = (
@@ -148,16 +148,14 @@ def _sha256(path: Path) -> str:
 def _quiet() -> Iterator[None]:
     """Silence the libraries: what goes wrong is said once, by the error."""
     loggers = [logging.getLogger(name) for name in ("tifffile", "imageio_ffmpeg")]
-    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.disabled = False
 
 
 def _content(path: Path, form: _Format, dataset: str | None) -> _Content:
@@ -174,7 +172,7 @@ def _content(path: Path, form: _Format, dataset: str | None) -> _Content:
 
 
 def _numbers(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
-    """The array, grey and real."""
+    """The array, grey and real; a last axis of 3 or 4 is taken for the colours of a picture."""
     if pixels.dtype.kind not in "biuf":
         held = "complex numbers" if pixels.dtype.kind == "c" else f"'{pixels.dtype}'"
         raise ScopegymError(f"'{path.name}' holds {held}; an image is of real numbers.")

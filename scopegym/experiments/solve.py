@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from scopegym.agents.base import Front, Pick
 from scopegym.agents.base import registry as agents
 from scopegym.artifacts import Points, State
 from scopegym.calibration import Calibration
+from scopegym.crystal import Crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.experiments.expectations import Expectation, expect
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 
-#: Differences of value below this are noise of the reward itself (ranks are known to half a per
-#: cent of one term of four), and not worth a further step.
-TIE = 0.002
+#: Values this close tie: a rank in ``image_evidence`` is known to half a per cent.
+TIE = 0.005
 #: Operator executions spent where the user names no budget.
 DEFAULT_BUDGET = 120
 
@@ -87,24 +89,44 @@ def solve(
     micrograph: Micrograph,
     task: str = "atoms",
     *,
-    prior: Prior,
+    crystal: str | Path | Crystal | None = None,
+    zone: str | Sequence[int] = (1, 0, 0),
+    prior: Prior | None = None,
     agent: str = "bayes",
     budget: int = DEFAULT_BUDGET,
     seed: int = 0,
     pick: Pick = "value",
     reward: Reward | None = None,
-    calibration: Calibration | None = None,
-    warnings: Sequence[str] = (),
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Result:
     """Search the workflow that scores best on this image.
 
-    ``budget`` counts operator executions, before cache hits. ``pick`` chooses from the front: the
-    highest value, or the smallest Euclidean or Chebyshev distance to the ideal. Raises
-    ScopegymError on bad input and when no workflow succeeded.
+    What to expect comes from ``crystal`` and ``zone``, or from a ``prior``; with neither it is
+    estimated from the image, and the result says so. ``budget`` counts operator executions,
+    before cache hits. ``pick`` chooses from the front: the highest value, or the smallest
+    Euclidean or Chebyshev distance to the ideal. Raises ScopegymError on bad input and when no
+    workflow succeeded.
     """
-    problem = Problem(micrograph, prior, tasks[task], reward or tasks[task].reward)
-    micrograph.normalized()  # an image without contrast is refused before anything is spent
+    chosen_task = tasks[task]
+    if prior is not None:
+        expectation = Expectation(prior, None, ())
+    else:
+        expectation = expect(micrograph, sample=crystal, zone=zone, estimate=crystal is None)
+    problem = Problem(micrograph, expectation.prior, chosen_task, reward or chosen_task.reward)
+    return search(problem, expectation, agent, budget, seed, pick, on_trial)
+
+
+def search(
+    problem: Problem,
+    expectation: Expectation,
+    agent: str,
+    budget: int,
+    seed: int,
+    pick: Pick = "value",
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Result:
+    """Spend the budget on a problem and choose from what was found."""
+    problem.micrograph.normalized()  # no contrast, no search
     start = time.perf_counter()
     trials = []
     for trial in agents[agent].search(problem, budget, seed):
@@ -114,7 +136,7 @@ def solve(
     seconds = time.perf_counter() - start
     front = Front(problem.reward, trials)
     if not front.trials:
-        raise ScopegymError(f"No workflow succeeded on '{micrograph.name}': {trials[0].failure}.")
+        raise ScopegymError(f"No workflow succeeded on '{problem.micrograph.name}': {trials[0].failure}.")
     return Result(
         problem=problem,
         agent=agent,
@@ -125,25 +147,17 @@ def solve(
         chosen=simplest(trials, front.best(pick)),
         pick=pick,
         seconds=seconds,
-        calibration=calibration,
-        warnings=(*warnings, *_doubts(trials, front.best(pick))),
+        calibration=expectation.calibration,
+        warnings=(*expectation.warnings, *_doubts(trials, front.best(pick))),
         timing=_timing(trials, seconds),
     )
 
 
 def simplest(trials: Sequence[Trial], best: Trial) -> Trial:
-    """Of the trials that tie with the best one in every term and in value, the one with the
-    fewest steps, and of those the first."""
-    def ties(trial: Trial) -> bool:
-        near = abs(trial.score.value - best.score.value) <= TIE
-        return near and all(
-            abs(value - best.score.terms[name]) <= TIE for name, value in trial.score.terms.items()
-        )
-
-    return min(
-        (trial for trial in trials if trial.failure is None and ties(trial)),
-        key=lambda trial: len(trial.workflow),
-    )
+    """Of the trials whose value ties with the best one's, the one with the fewest steps, and of
+    those the first: a step has to earn its place."""
+    tied = [t for t in trials if t.failure is None and best.score.value - t.score.value <= TIE]
+    return min(tied, key=lambda trial: len(trial.workflow))
 
 
 def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:

@@ -1,0 +1,308 @@
+"""The command line. Bad input is one sentence and exit code 2; everything else is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from scopegym import __version__
+from scopegym.errors import ScopegymError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Image analysis in microscopy as an optimisation problem with a physical answer.",
+)
+
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The micrograph to analyse.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="A file with operators or rewards of yours."),
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(metavar="LENGTH", help="Pixel size with unit, such as '35.2 pm'."),
+]
+Frame = Annotated[
+    int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")]
+AgentName = Annotated[str, typer.Option("--agent", help="Search strategy (scopegym list agents).")]
+Executions = Annotated[int, typer.Option("--budget", min=1, help="Operator executions to spend.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the search.")]
+PickName = Annotated[
+    Literal["value", "euclidean", "chebyshev"],
+    typer.Option("--pick", help="How to choose from the front."),
+]
+
+
+@app.command()
+def demo(
+    out: Out = Path("scopegym-demo"),
+    agent: AgentName = "bayes",
+    budget: Executions = 120,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Solve the bundled YBa2Cu3O7 image: needs no argument and no network."""
+    from scopegym.datasets.bundled import bundled
+    from scopegym.experiments.expectations import expect
+
+    micrograph = bundled("ybco_100_poisson")
+    expectation = expect(micrograph, sample="YBa2Cu3O7", zone=(1, 0, 0))
+    _solve(micrograph, "atoms", expectation, agent, budget, seed, "value", out, as_json)
+
+
+@app.command()
+def solve(
+    image: Image,
+    task: Annotated[str, typer.Option(help="What to look for (scopegym list tasks).")] = "atoms",
+    crystal: Annotated[
+        str | None, typer.Option(metavar="NAME|CIF", help="The crystal (scopegym list crystals).")
+    ] = None,
+    zone: Annotated[str, typer.Option(metavar="U,V,W", help="Its zone axis.")] = "1,0,0",
+    density: Annotated[
+        float | None, typer.Option(metavar="N", help="Columns per square nanometre.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm'.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
+    ] = False,
+    pixel_size: PixelSize = None,
+    calibration: Annotated[
+        Literal["check", "trust"],
+        typer.Option(help="Check the pixel size against the lattice, or trust it."),
+    ] = "check",
+    contrast: Annotated[
+        Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
+    ] = "bright",
+    frame: Frame = None,
+    agent: AgentName = "bayes",
+    budget: Executions = 120,
+    seed: Seed = 0,
+    pick: PickName = "value",
+    plugin: Plugins = None,
+    out: Out = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Search the workflow whose result fits best what physics says of IMAGE."""
+    from scopegym.envs import registry as tasks
+    from scopegym.experiments.expectations import expect
+    from scopegym.units import parse_length
+
+    _load_plugins(plugin)
+    tasks[task]  # a name that does not exist is the first thing to say
+    micrograph = _load(image, pixel_size, frame)
+    expectation = expect(
+        micrograph,
+        sample=crystal,
+        zone=zone,
+        density_per_nm2=density,
+        spacing_nm=None if spacing is None else parse_length(spacing, "spacing"),
+        estimate=estimate,
+        calibration=calibration,
+        contrast=contrast,
+    )
+    _solve(micrograph, task, expectation, agent, budget, seed, pick, out, as_json)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="A recipe.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to run it on.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with the recorded score; exit 1 if it differs.")
+    ] = False,
+    pixel_size: PixelSize = None,
+    frame: Frame = None,
+    plugin: Plugins = None,
+    out: Out = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Replay a recipe on images, without any search."""
+    from scopegym.experiments.outputs import staged, to_json, write_points
+    from scopegym.experiments.replay import replay
+    from scopegym.workflow import Recipe
+
+    _load_plugins(plugin)
+    read = Recipe.read(recipe)
+    micrographs = [_load(image, pixel_size, frame) for image in images]
+    replays = [replay(read, micrograph) for micrograph in micrographs]
+    for path, done in zip(images, replays, strict=True):
+        folder = out if len(images) == 1 else out / path.name
+        with staged(folder) as scratch:
+            size = done.problem.micrograph.pixel_size_nm
+            write_points(done.points, size, scratch / "points.csv")
+            (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
+    rows = [done.to_dict() for done in replays]
+    lines = [
+        f"{row['image']}: {row['count']} columns, score {row['score']['value']:.3f}"
+        + (f" ({'as' if row['agrees'] else 'NOT as'} recorded)" if check else "")
+        for row in rows
+    ]
+    _print({"recipe": str(recipe), "images": rows}, [*lines, f"Results: {out}"], as_json)
+    if check and not all(done.agrees for done in replays):
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="operators, rewards, tasks, agents, datasets or crystals"
+        ),
+    ],
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Show what there is: operators, rewards, tasks, agents, datasets, crystals."""
+    from scopegym.experiments.catalogue import catalogue
+
+    _load_plugins(plugin)
+    rows = catalogue(kind)
+    _print({kind: rows}, _table(rows), as_json)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(f"scopegym {__version__}")
+        raise typer.Exit
+
+
+def _load_plugins(files: list[Path] | None) -> None:
+    from scopegym.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for file in files or ():
+        load_plugin(file)
+
+
+def _load(path: Path, pixel_size: str | None, frame: int | None) -> Any:
+    from scopegym.micrograph import load
+
+    micrograph = load(path, pixel_size)
+    if frame is None:
+        return micrograph
+    return micrograph.frame(frame)
+
+
+def _solve(
+    micrograph: Any,
+    task: str,
+    expectation: Any,
+    agent: str,
+    budget: int,
+    seed: int,
+    pick: Any,
+    out: Path,
+    as_json: bool,
+) -> None:
+    from scopegym.envs import registry as tasks
+    from scopegym.envs.problem import Problem
+    from scopegym.experiments.outputs import staged, write_result
+    from scopegym.experiments.solve import search
+
+    with staged(out):
+        pass  # an unwritable folder is refused before the search, not after it
+    problem = Problem(micrograph, expectation.prior, tasks[task])
+    with _progress(budget, f"{agent} on {micrograph.name}") as advance:
+        result = search(problem, expectation, agent, budget, seed, pick, advance)
+    write_result(result, out)
+    _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
+
+
+def _summary(result: Any, out: Path) -> list[str]:
+    prior, score = result.problem.prior, result.chosen.score
+    terms = ", ".join(f"{name} {value:.3f}" for name, value in score.terms.items())
+    timing = result.timing
+    return [
+        f"{len(result.points)} columns found in {result.problem.micrograph.name}; "
+        f"{prior.count:.0f} expected at {prior.scale_px:.1f} px spacing.",
+        f"Score {score.value:.3f} ({terms}).",
+        f"Workflow: {result.chosen.workflow}",
+        f"{len(result.trials)} workflows in {result.seconds:.1f} s: operators "
+        f"{timing['operators_s']:.1f} s, reward {timing['reward_s']:.1f} s, search "
+        f"{timing['search_s']:.1f} s.",
+        *(f"Note: {warning}" for warning in result.warnings),
+        f"Report: {out / 'report.html'}",
+    ]
+
+
+@contextmanager
+def _progress(total: int, title: str) -> Iterator[Callable[[Any], None]]:
+    """A progress bar on a terminal (standard error), silence elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} executions, best {task.fields[best]:.3f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task(title, total=total, best=0.0)
+        best = 0.0
+
+        def advance(trial: Any) -> None:
+            nonlocal best
+            best = max(best, trial.score.value)
+            bar.update(row, advance=trial.executions, best=best)
+
+        yield advance
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows as indented text, which stays readable at any width."""
+    lines = []
+    for row in rows:
+        lines.append(f"{row['name']}: {row.get('about', '')}")
+        for key, value in row.items():
+            if key in ("name", "about"):
+                continue
+            if isinstance(value, dict):
+                lines += [f"    {name}: {text}" for name, text in value.items()]
+            else:
+                text = ", ".join(map(str, value)) if isinstance(value, list) else value
+                lines.append(f"  {key}: {text}")
+    return lines
+
+
+def _print(plain: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    from scopegym.experiments.outputs import to_json
+
+    sys.stdout.write(to_json(plain) if as_json else "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Entry point: turns bad input into one sentence and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except (ScopegymError, typer.TyperException) as error:
+        message = getattr(error, "format_message", error.__str__)()
+        print(f"Error: {message}", file=sys.stderr)
+        if "--json" in sys.argv:
+            _print({"error": message}, [], as_json=True)
+        code = 2
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written.", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

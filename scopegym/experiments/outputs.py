@@ -1,0 +1,106 @@
+"""What is written down: tables, pictures, the recipe. All files of a run appear together."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scopegym.artifacts import Points
+from scopegym.errors import ScopegymError
+from scopegym.experiments.solve import Result
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """A scratch folder whose files move into ``folder`` together once the block has succeeded.
+
+    When it fails nothing is written and former files stay. Raises ScopegymError when the folder
+    cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".scopegym-", dir=folder))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        yield scratch
+        for file in sorted(scratch.iterdir()):
+            file.replace(folder / file.name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EISDIR):
+            raise _unwritable(folder, error) from None
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unwritable(folder: Path, error: OSError) -> ScopegymError:
+    return ScopegymError(f"Cannot write to the folder '{folder}': {error.strerror}.")
+
+
+def write_result(result: Result, folder: str | Path) -> None:
+    """Write ``result.json``, ``workflow.yaml``, ``points.csv``, ``overlay.png``, ``front.png`` and
+    ``report.html``."""
+    from scopegym.experiments.report import write_front, write_overlay, write_report
+
+    with staged(folder) as scratch:
+        write_points(result.points, result.problem.micrograph.pixel_size_nm, scratch / "points.csv")
+        write_overlay(result, scratch / "overlay.png")
+        write_front(result, scratch / "front.png")
+        write_report(result, scratch / "report.html")
+        (scratch / "workflow.yaml").write_text(recipe(result), encoding="utf-8")
+        (scratch / "result.json").write_text(to_json(result.to_dict()), encoding="utf-8")
+
+
+def recipe(result: Result) -> str:
+    """The chosen workflow as recipe text, with what it was made for and what it scored."""
+    micrograph = result.problem.micrograph
+    return result.chosen.workflow.to_yaml(
+        prior=result.problem.prior,
+        task=result.problem.task.name,
+        reward=result.problem.reward.name,
+        image={
+            "name": micrograph.name,
+            "sha256": micrograph.sha256,
+            "shape": list(micrograph.shape),
+            "pixel_size_nm": micrograph.pixel_size_nm,
+        },
+        score={
+            "value": result.chosen.score.value,
+            "terms": dict(result.chosen.score.terms),
+        },
+    )
+
+
+def write_points(points: Points, pixel_size_nm: float | None, path: Path) -> None:
+    """Write positions as ``y_px,x_px,y_nm,x_nm,sigma_px,strength``; unknown figures stay empty."""
+    size = float("nan") if pixel_size_nm is None else pixel_size_nm
+    columns = (*points.yx.T, *(points.yx.T * size), points.sigma_px, points.strength)
+    lines = ["y_px,x_px,y_nm,x_nm,sigma_px,strength"]
+    lines += [
+        ",".join("" if np.isnan(value) else f"{value:.6g}" for value in row)
+        for row in zip(*columns, strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def to_json(plain: Any) -> str:
+    """JSON text; NumPy numbers become plain ones, and NaN is refused rather than written."""
+    return json.dumps(plain, indent=2, allow_nan=False, default=_plain, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not plain")

@@ -1,0 +1,103 @@
+"""Replay a recipe on images, and compare with what it scored when it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scopegym.artifacts import Points
+from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph
+from scopegym.prior import Prior
+from scopegym.workflow import Recipe
+
+#: Scores this close are the same; other library versions differ in the last digits.
+SAME_SCORE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A recipe's result on one image."""
+
+    problem: Problem
+    trial: Trial
+    points: Points
+    same_image: bool
+    recorded: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """True when the recorded score came out again on the recorded image."""
+        return (
+            self.same_image
+            and self.recorded is not None
+            and abs(self.recorded - self.trial.score.value) <= SAME_SCORE
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "image": self.problem.micrograph.name,
+            "sha256": self.problem.micrograph.sha256,
+            "same_image": self.same_image,
+            "count": len(self.points),
+            "prior": self.problem.prior.to_dict(),
+            "score": {"value": self.trial.score.value, "terms": dict(self.trial.score.terms)},
+            "recorded": self.recorded,
+            "agrees": self.agrees,
+        }
+
+
+def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
+    """Carry out a recipe on an image and score it with the recipe's task and prior.
+
+    On another image the prior moves along: lengths with the pixel size, the count with the area.
+    Raises ScopegymError when the recipe lacks what that needs, or when the workflow fails.
+    """
+    if recipe.prior is None or not isinstance(recipe.recorded.get("task"), str):
+        raise ScopegymError("The recipe names no task or no prior, so it cannot be replayed.")
+    task = tasks[recipe.recorded["task"]]
+    image = recipe.recorded.get("image")
+    image = image if isinstance(image, dict) else {}
+    same = image.get("sha256") == micrograph.sha256
+    prior = recipe.prior if same else transferred(recipe.prior, image, micrograph)
+    problem = Problem(micrograph, prior, task)
+    micrograph.normalized()
+    trial = problem.evaluate(recipe.workflow)
+    if trial.failure is not None:
+        raise ScopegymError(f"The recipe fails on '{micrograph.name}': {trial.failure}.")
+    points = problem.run(recipe.workflow).points
+    if points is None:
+        raise ScopegymError("The recipe's workflow finds no points.")
+    score = recipe.recorded.get("score")
+    value = score.get("value") if isinstance(score, dict) else None
+    recorded = float(value) if isinstance(value, int | float) else None
+    return Replay(problem, trial, points, same, recorded)
+
+
+def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> Prior:
+    """The prior of the recorded image, for another one of the same material."""
+    old_size, new_size = image.get("pixel_size_nm"), micrograph.pixel_size_nm
+    if (old_size is None) != (new_size is None):
+        raise ScopegymError(
+            f"'{micrograph.name}' and the recipe's image are not both calibrated, so lengths "
+            "cannot be carried over; give a pixel size."
+        )
+    zoom = 1.0 if old_size is None or new_size is None else float(old_size) / new_size
+    try:
+        old_area = float(image["shape"][0]) * float(image["shape"][1])
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ScopegymError("The recipe does not say how large its image was.") from None
+    area = micrograph.shape[0] * micrograph.shape[1] / zoom**2
+    lattice = prior.lattice_px
+    return replace(
+        prior,
+        scale_px=prior.scale_px * zoom,
+        count=None if prior.count is None else prior.count * area / old_area,
+        neighbour_sums_px=tuple(length * zoom for length in prior.neighbour_sums_px),
+        lattice_px=None
+        if lattice is None
+        else tuple((y * zoom, x * zoom) for y, x in lattice),  # type: ignore[arg-type]
+    )
