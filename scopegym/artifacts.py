@@ -15,15 +15,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scopegym.errors import ScopegymError
 
+#: An array; its axes and type stand in the docstring of what holds it.
+Array = NDArray[Any]
 
-def readonly(array: ArrayLike, dtype: DTypeLike = None) -> NDArray[Any]:
+
+def readonly(array: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """A contiguous view of the array that cannot be written to."""
     view = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
 
 
-def digest(*parts: bytes | str) -> str:
+def digest(*parts: bytes | memoryview | str) -> str:
     """Hash of the parts in order, 32 hexadecimal digits."""
     h = hashlib.sha256()
     for part in parts:
@@ -33,7 +36,7 @@ def digest(*parts: bytes | str) -> str:
     return h.hexdigest()[:32]
 
 
-def array_digest(array: NDArray[Any]) -> str:
+def array_digest(array: Array) -> str:
     """Hash of an array: its type, its shape and its bytes."""
     return digest(f"{array.dtype.str}{array.shape}", np.ascontiguousarray(array).data.cast("B"))
 
@@ -51,7 +54,7 @@ class Artifact:
         return self.derivation or digest(type(self).__name__, *map(array_digest, self.arrays))
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
+    def arrays(self) -> tuple[Array, ...]:
         """The arrays that make up the content."""
         return tuple(v for v in vars(self).values() if isinstance(v, np.ndarray))
 
@@ -74,7 +77,7 @@ class Artifact:
 class Image(Artifact):
     """A picture: ``pixels`` float32 ``[H, W]``."""
 
-    pixels: NDArray[np.float32]
+    pixels: Array
 
     def __post_init__(self) -> None:
         pixels = readonly(self.pixels, np.float32)
@@ -85,9 +88,9 @@ class Image(Artifact):
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) [px]."""
-        return self.pixels.shape  # type: ignore[return-value]
+        return self.pixels.shape
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.pixels, dtype=dtype, copy=copy)
 
 
@@ -101,10 +104,10 @@ class Points(Artifact):
     """Positions found in a field of ``shape`` (H, W): ``yx`` ``[N, 2]``, ``sigma_px`` and
     ``strength`` ``[N]`` (NaN where the detector has no such notion)."""
 
-    yx: NDArray[np.float64]
+    yx: Array
     shape: tuple[int, int]
-    sigma_px: NDArray[np.float64] | None = None
-    strength: NDArray[np.float64] | None = None
+    sigma_px: Array = None  # type: ignore[assignment]  # filled below
+    strength: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         yx = readonly(np.reshape(self.yx, (-1, 2)), np.float64)
@@ -122,28 +125,27 @@ class Points(Artifact):
 
     def __getitem__(self, rows: Any) -> Points:
         """The points at these rows (an index array, a mask or a slice)."""
-        return Points(self.yx[rows], self.shape, self.sigma_px[rows], self.strength[rows])  # type: ignore[index]
+        return Points(self.yx[rows], self.shape, self.sigma_px[rows], self.strength[rows])
 
-    def inner(self, margin_px: float) -> NDArray[np.bool_]:
+    def inner(self, margin_px: float) -> Array:
         """Which points lie at least this far from the edges of the field, ``[N]``.
 
         Pixels have an extent: the field reaches from -0.5 to H - 0.5.
         """
         edge = np.minimum(self.yx + 0.5, np.array(self.shape) - 0.5 - self.yx)
-        inside: NDArray[np.bool_] = (edge >= margin_px).all(axis=1)
-        return inside
+        return np.all(edge >= margin_px, axis=1)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Rows of y, x, sigma [px], the form that scikit-image's blob detectors return."""
-        return np.column_stack([self.yx, self.sigma_px]).astype(dtype or np.float64)  # type: ignore[list-item]
+        return np.column_stack([self.yx, self.sigma_px]).astype(dtype or np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Features(Artifact):
     """Descriptors ``values`` ``[N, D]`` of the places ``centres_yx`` ``[N, 2]`` [px]."""
 
-    values: NDArray[np.float64]
-    centres_yx: NDArray[np.float64]
+    values: Array
+    centres_yx: Array
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -155,7 +157,7 @@ class Features(Artifact):
 class Labels(Artifact):
     """A class or region number for every pixel: ``map`` int32 ``[H, W]``."""
 
-    map: NDArray[np.int32]
+    map: Array
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "map", readonly(self.map, np.int32))
@@ -166,10 +168,10 @@ class Instances(Artifact):
     """Objects: ``boxes`` ``[N, 4]`` (y0, x0, y1, x1) [px], ``scores`` and ``classes`` ``[N]``,
     ``masks`` bool ``[N, H, W]`` or None."""
 
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    classes: NDArray[np.int64]
-    masks: NDArray[np.bool_] | None = None
+    boxes: Array
+    scores: Array
+    classes: Array
+    masks: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", readonly(np.reshape(self.boxes, (-1, 4)), np.float64))
@@ -183,7 +185,7 @@ class Instances(Artifact):
 class Tracks(Artifact):
     """Identities over time: ``rows`` ``[N, 4]`` of identity, frame, y [px], x [px]."""
 
-    rows: NDArray[np.float64]
+    rows: Array
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", readonly(np.reshape(self.rows, (-1, 4)), np.float64))
@@ -228,5 +230,6 @@ class State:
         """This state with the artifact in the place of the former one of its kind."""
         for name, kind in KINDS.items():
             if isinstance(artifact, kind):
-                return replace(self, **{name: artifact})
+                changed: dict[str, Any] = {name: artifact}
+                return replace(self, **changed)
         raise TypeError(f"A state cannot hold a {type(artifact).__name__}.")

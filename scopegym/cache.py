@@ -73,7 +73,8 @@ _shared = Cache()
 
 def current() -> Cache:
     """The cache in force: the one of the enclosing ``using``, or that of the process."""
-    return _current.get() or _shared
+    chosen = _current.get()
+    return _shared if chosen is None else chosen
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scopegym.crystal import Projection, axis_name
 from scopegym.errors import ScopegymError
-from scopegym.prior import Vector
+from scopegym.prior import Prior, Vector
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -708,3 +708,121 @@ _BASES = [
     for entries in product((-1, 0, 1), repeat=4)
     if abs(entries[0] * entries[3] - entries[1] * entries[2]) == 1
 ]
+
+
+#: Widths, in spacings, of the Gaussians whose difference shows columns: the inner one as wide as a
+#: column, the outer one reaching to its neighbours.
+INNER, OUTER = 0.15, 0.3
+START = 0.65
+SIG = 3.0
+REL = 0.12
+
+
+def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
+    """Expectations from the image ``[H, W]`` alone: nearest-neighbour spacing and column count.
+
+    The scale starts where the normalised Laplacian of Gaussian has most energy above the noise
+    (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)), and is refined until the columns found at that
+    scale are that far apart. Raises ScopegymError for an image without contrast.
+    """
+    image = _readable(source)
+    if min(image.shape) < 16 or not np.ptp(image) > 0:
+        raise ScopegymError("The image is constant or under 16 px; no spacing can be estimated.")
+    field = _Field.of(image if contrast == "bright" else -image)
+    noise = _Noise.of(field)
+    spacing = max(START * noise.dominant_period_px(), 3.0)
+    for _ in range(12):
+        found = _columns(field.image, spacing, noise)
+        nearest = _nearest(found, spacing, image.shape)
+        if nearest is None:
+            break
+        former, spacing = spacing, float(np.median(nearest[:, 0]))
+        if abs(spacing / former - 1) < 0.01:
+            break
+    inner = (found >= spacing / 2) & (found <= np.array(image.shape) - 1 - spacing / 2)
+    area = np.prod(np.maximum(np.array(image.shape) - spacing, 1.0))
+    count = float(inner.all(axis=1).sum() / area * image.size)
+    sums = () if nearest is None else (float(np.median(nearest.sum(axis=1))),)
+    return Prior(
+        scale_px=spacing,
+        count=count,
+        neighbour_sums_px=sums,
+        contrast=contrast,
+        sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "estimated"),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """Spectra of an image [variance per pixel]: ``power`` and the ``level`` of its noise, at
+    ``frequency`` [cycles/px]."""
+
+    power: Float
+    level: Float
+    frequency: Float
+
+    @classmethod
+    def of(cls, field: _Field) -> _Noise:
+        from scipy.fft import fft2, fftfreq, fftshift
+
+        window = np.outer(*field.windows)
+        power = np.abs(fftshift(fft2(field.image * window))) ** 2 / (window**2).sum()
+        axes = [fftshift(fftfreq(n)) for n in power.shape]
+        return cls(power, _block_level(power), np.hypot(axes[0][:, None], axes[1]))
+
+    def dominant_period_px(self) -> float:
+        """The period at which the normalised Laplacian has most energy [px]."""
+        slowest = 6 / min(self.power.shape)
+        use = (self.frequency > slowest) & (self.frequency < 0.4)
+        excess = np.maximum(self.power - 2 * self.level, 0.0)[use]
+        frequency = self.frequency[use]
+        edges = np.geomspace(slowest, 0.4, 81)
+        ring = np.clip(np.searchsorted(edges, frequency), 1, 80) - 1
+        energy = np.bincount(ring, excess, minlength=80)
+        centre = np.sqrt(edges[1:] * edges[:-1])
+        # sigma^2 q^2 exp(-sigma^2 q^2 / 2), squared, has its maximum at sigma q = sqrt(2)
+        relative = 2 * (centre / centre[:, None]) ** 2
+        response = (relative**2 * np.exp(-relative)) @ energy
+        return float(1 / centre[np.argmax(response)])
+
+    def of_difference(self, spacing: float) -> float:
+        """Standard deviation that the noise has in the difference of Gaussians."""
+        q2 = 2 * (np.pi * self.frequency * spacing) ** 2
+        passed = np.exp(-q2 * INNER**2) - np.exp(-q2 * OUTER**2)
+        return float(np.sqrt((self.level * passed**2).mean()))
+
+
+def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
+    """Maxima ``[N, 2]`` [px] of the difference of Gaussians that stand out of the noise."""
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    response = gaussian_filter(image, INNER * spacing, mode="reflect", truncate=3.0)
+    response -= gaussian_filter(image, OUTER * spacing, mode="reflect", truncate=3.0)
+    reach = 2 * max(1, round(0.3 * spacing)) + 1
+    tops = (response == maximum_filter(response, reach)) & (response > 0)
+    values = response[tops]
+    if not len(values):
+        return np.empty((0, 2))
+    limit = max(SIG * noise.of_difference(spacing), REL * float(np.quantile(values, 0.9)))
+    where = np.argwhere(tops & (response > limit))
+    size = np.array(image.shape)
+    place = where.astype(float)
+    for axis in (0, 1):
+        step = np.eye(2, dtype=int)[axis]
+        before, here, after = (
+            response[tuple(np.clip(where + s * step, 0, size - 1).T)] for s in (-1, 0, 1)
+        )
+        bend = np.minimum(before - 2 * here + after, -1e-12)
+        place[:, axis] += np.clip(0.5 * (before - after) / bend, -0.5, 0.5)
+    return place
+
+
+def _nearest(found: Float, spacing: float, shape: tuple[int, ...]) -> Float | None:
+    """Distances ``[N, 4]`` [px] to the nearest four, of the points away from the border."""
+    from scipy.spatial import cKDTree
+
+    inner = ((found > spacing) & (found < np.array(shape) - 1 - spacing)).all(axis=1)
+    if inner.sum() < 5:
+        return None
+    distances, _ = cKDTree(found).query(found[inner], k=5)
+    return np.asarray(distances)[:, 1:]

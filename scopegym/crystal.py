@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scopegym.artifacts import readonly
 from scopegym.errors import ScopegymError, unknown
+from scopegym.frozen import FrozenDict
 from scopegym.prior import Prior, Vector
 
 #: High-angle scattering grows as Z to this power (no unit). Pennycook and Jesson, Phys. Rev. Lett.
@@ -631,7 +631,7 @@ _ENTRIES = (
 )
 
 #: The built-in crystals by name.
-CRYSTALS: Mapping[str, Crystal] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+CRYSTALS: Mapping[str, Crystal] = FrozenDict({entry.name: entry for entry in _ENTRIES})
 #: What microscopists call them.
 ALIASES = {
     "ybco": "YBa2Cu3O7",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import Array, Points
 
 
 class Matching(NamedTuple):
     """One-to-one pairs of found and true points, and what follows from them."""
 
     #: Rows of found and true points that belong together ``[M]``.
-    found: NDArray[np.intp]
-    true: NDArray[np.intp]
+    found: Array
+    true: Array
     precision: float
     recall: float
     f1: float
@@ -56,4 +55,3 @@ def match_points(found: Points, truth: Points, radius_px: float, margin_px: floa
     f1 = 2 * hits / (len(counted) + len(true_yx))
     error = float(distance[rows, columns].mean()) if hits else float("nan")
     return Matching(candidates[rows], true_inside[columns], precision, recall, f1, error)
-

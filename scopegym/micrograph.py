@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Artifact, Source, array_digest, digest, readonly
+from scopegym.artifacts import Array, Artifact, Source, array_digest, digest, readonly
 from scopegym.errors import ScopegymError
+from scopegym.frozen import FrozenDict
 
 #: Percentiles that ``normalized`` maps to 0 and 1: robust against hot and dead pixels.
 NORMALIZED_PERCENTILES = (0.1, 99.9)
@@ -29,7 +28,7 @@ class Micrograph:
     labelled image: it is reported beside a score and never enters one.
     """
 
-    data: NDArray[np.float32]
+    data: Array
     pixel_size_nm: float | None = None
     name: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +50,7 @@ class Micrograph:
         if size is not None and not (math.isfinite(size) and size > 0):
             raise ScopegymError(f"The pixel size of '{self.name}' must be positive, not {size} nm.")
         object.__setattr__(self, "data", readonly(data))
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "metadata", FrozenDict(self.metadata))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,12 +68,15 @@ class Micrograph:
         recorded = self.metadata.get("file_sha256")
         return recorded or hashlib.sha256(self.data.tobytes()).hexdigest()
 
-    def frame(self, index: int = 0) -> Micrograph:
-        """One frame of a stack as an image."""
-        if self.data.ndim == 2:
-            return self
+    def frame(self, index: int) -> Micrograph:
+        """One frame of a stack as an image. Raises ScopegymError when there is no such frame."""
+        frames = self.data if self.data.ndim == 3 else self.data[None]
+        if not 0 <= index < len(frames):
+            raise ScopegymError(
+                f"'{self.name}' has frames 0..{len(frames) - 1}; there is no frame {index}."
+            )
         name = f"{self.name}[{index}]"
-        return Micrograph(self.data[index], self.pixel_size_nm, name, self.metadata)
+        return Micrograph(frames[index], self.pixel_size_nm, name, self.metadata)
 
     def normalized(self) -> Source:
         """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from scopegym.artifacts import digest
 from scopegym.errors import ScopegymError
+from scopegym.frozen import FrozenDict
 
 Vector = tuple[float, float]
 
@@ -31,7 +31,7 @@ class Prior:
     neighbour_sums_px: tuple[float, ...] = ()
     lattice_px: tuple[Vector, Vector] | None = None
     contrast: Literal["bright", "dark"] = "bright"
-    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale_px) and self.scale_px > 0):
@@ -40,7 +40,7 @@ class Prior:
             raise ScopegymError(f"Prior.count must not be negative; it is {self.count}.")
         if self.contrast not in ("bright", "dark"):
             raise ScopegymError(f"Prior.contrast is 'bright' or 'dark', not '{self.contrast}'.")
-        object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
+        object.__setattr__(self, "sources", FrozenDict(self.sources))
 
     @property
     def key(self) -> str:
@@ -54,12 +54,15 @@ class Prior:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""
-        plain = asdict(replace(self, sources={}))
-        plain["sources"] = dict(self.sources)
-        plain["neighbour_sums_px"] = list(self.neighbour_sums_px)
-        if self.lattice_px is not None:
-            plain["lattice_px"] = [list(vector) for vector in self.lattice_px]
-        return plain
+        lattice = self.lattice_px
+        return {
+            "scale_px": self.scale_px,
+            "count": self.count,
+            "neighbour_sums_px": list(self.neighbour_sums_px),
+            "lattice_px": None if lattice is None else [list(vector) for vector in lattice],
+            "contrast": self.contrast,
+            "sources": dict(self.sources),
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Prior:

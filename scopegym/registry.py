@@ -47,7 +47,7 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
-            raise UnknownName(self.kind, name, self._entries) from None
+            raise UnknownNameError(self.kind, name, self._entries) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -56,7 +56,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
 
-class UnknownName(ScopegymError, KeyError):
+class UnknownNameError(ScopegymError, KeyError):
     """A look-up that failed: bad input to a user, a KeyError to ``Mapping.get`` and ``in``."""
 
     def __init__(self, kind: str, name: str, known: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ def load_plugin(path: str | Path) -> None:
 
     Raises ScopegymError when the file is missing or fails.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     if not path.is_file():
         raise ScopegymError(f"The plug-in '{path}' does not exist.")
     name = f"scopegym_plugin_{path.stem}"

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from scopegym.cache import Cache, using
 from scopegym.artifacts import State, digest
+from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
+from scopegym.frozen import FrozenDict
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator
 from scopegym.operators.base import registry as operators
@@ -21,6 +21,10 @@ from scopegym.prior import Prior
 
 #: Version of the recipe's layout.
 RECIPE = 1
+
+#: Entries of a recipe lie at most this deep in each other; PyYAML takes minutes over thousands, and
+#: a few lines of aliases to aliases would unfold into more entries than memory holds.
+DEEPEST = 20
 
 #: Packages whose version can change what a recipe gives.
 LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless")
@@ -34,11 +38,11 @@ class Step:
     """
 
     op: str
-    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checked = operators[self.op].check(self.params)
-        object.__setattr__(self, "params", MappingProxyType(checked))
+        object.__setattr__(self, "params", FrozenDict(checked))
 
     @property
     def operator(self) -> Operator:
@@ -73,9 +77,7 @@ class Workflow:
         """Identity of the workflow, independent of any image."""
         return digest(*(f"{s.op}@{s.operator.version}{sorted(s.params.items())}" for s in self))
 
-    def run(
-        self, micrograph: Micrograph, prior: Prior, *, cache: Cache | None = None
-    ) -> State:
+    def run(self, micrograph: Micrograph, prior: Prior, *, cache: Cache | None = None) -> State:
         """Carry out the steps on ``micrograph.normalized()`` and return the final state.
 
         Results are taken from ``cache`` (default: the current cache) where they are known.
@@ -124,7 +126,9 @@ class Workflow:
         if prior is not None:
             recipe["prior"] = prior.to_dict()
         recipe["made_with"] = _versions()
-        text: str = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+        # Entries that share an object are written out twice: recipes have no aliases.
+        plain = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+        text: str = yaml.dump(recipe, Dumper=plain, sort_keys=False, allow_unicode=True, width=100)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -157,7 +161,7 @@ class Recipe:
             )
         prior = Prior.from_dict(plain["prior"]) if plain.get("prior") else None
         recorded = {k: v for k, v in plain.items() if k not in ("recipe", "workflow", "prior")}
-        return cls(Workflow.from_dict(plain.get("workflow")), prior, MappingProxyType(recorded))
+        return cls(Workflow.from_dict(plain.get("workflow")), prior, FrozenDict(recorded))
 
 
 def _read_yaml(source: str | Path) -> dict[str, Any]:
@@ -167,14 +171,22 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
     if isinstance(source, Path) or "\n" not in source:
         try:
             text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no possible path
             reason = getattr(error, "strerror", None) or "not a text file"
             raise ScopegymError(f"The recipe '{source}' cannot be read: {reason}.") from None
     try:
-        plain = yaml.safe_load(text)  # type: ignore[arg-type]
-    except (yaml.YAMLError, ValueError) as error:
-        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise ScopegymError(f"The recipe is not plain YAML: {reason}.") from None
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ScopegymError("aliases (*name) are not allowed, write the values out")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ScopegymError(f"it is nested more than {DEEPEST} deep")
+        plain = yaml.safe_load(text)
+    except Exception as error:  # PyYAML raises whatever a wrongly tagged scalar happens to cause
+        reason = str(getattr(error, "problem", None) or error or type(error).__name__)
+        raise ScopegymError(f"The recipe is not plain YAML: {reason.splitlines()[0]}.") from None
     if not isinstance(plain, dict):
         raise ScopegymError("The recipe is not a mapping with a 'workflow' entry.")
     return plain

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scopegym.artifacts import Array
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.registry import Registry
@@ -34,10 +34,11 @@ class Budget:
 
     def evaluate(self, workflow: Workflow) -> Trial | None:
         """Carry out a workflow and charge for it; None when it costs more than is left."""
-        if len(workflow) > self.left:
-            return None
         # An empty workflow still costs the look at its score.
-        self.spent += max(1, len(workflow))
+        cost = max(1, len(workflow))
+        if cost > self.left:
+            return None
+        self.spent += cost
         return self.problem.evaluate(workflow)
 
 
@@ -103,9 +104,7 @@ class Front:
         old = [self._goodness(kept) for kept in self.trials]
         if any((kept >= new).all() for kept in old):
             return False
-        survivors = [
-            t for t, kept in zip(self.trials, old, strict=True) if not (new >= kept).all()
-        ]
+        survivors = [t for t, kept in zip(self.trials, old, strict=True) if not (new >= kept).all()]
         self.trials = (*survivors, trial)
         return True
 
@@ -124,5 +123,5 @@ class Front:
             raise ScopegymError(f"Pick by value, euclidean or chebyshev, not '{pick}'.")
         return min(self.trials, key=lambda trial: distance[pick](1 - self._goodness(trial)))
 
-    def _goodness(self, trial: Trial) -> NDArray[np.float64]:
+    def _goodness(self, trial: Trial) -> Array:
         return np.array(list(self.reward.goodnesses(trial.score.terms).values()))

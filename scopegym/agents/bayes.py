@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scopegym.agents.base import Budget, Front, agent
 from scopegym.agents.encoding import Encoding
+from scopegym.artifacts import Array
 from scopegym.envs.problem import Problem, Task, Trial
-from scopegym.operators.base import registry as operators
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
 
@@ -29,7 +28,7 @@ def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterato
     """
     encoding = Encoding(problem.task)
     front = Front(problem.reward)
-    points: list[NDArray[np.float64]] = []
+    points: list[Array] = []
     trials: list[Trial] = []
     for workflow in starting_points(problem.task):
         trial = budget.evaluate(workflow)
@@ -52,20 +51,19 @@ def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterato
 
 
 def starting_points(task: Task) -> list[Workflow]:
-    """The expert's workflow, and the same with each other operator of its slots at defaults."""
+    """The expert's workflow, and the same with each other operator of its obligatory slots."""
     steps = list(task.expert)
     starts = [task.expert]
     for slot in task.open_slots:
         held = [i for i, step in enumerate(steps) if step.op in slot.operators]
-        for name in slot.operators:
-            if held and not slot.optional and name != steps[held[0]].op:
-                starts.append(Workflow((*steps[: held[0]], Step(name), *steps[held[0] + 1 :])))
+        if held and not slot.optional:
+            at = held[0]
+            others = (name for name in slot.operators if name != steps[at].op)
+            starts += [Workflow((*steps[:at], Step(name), *steps[at + 1 :])) for name in others]
     return starts
 
 
-def _losses(
-    reward: Reward, trials: list[Trial], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _losses(reward: Reward, trials: list[Trial], rng: np.random.Generator) -> Array:
     """What to minimise this time ``[N]``: one minus the value, or a weighted worst term."""
     if rng.random() < AIM_AT_VALUE:
         return np.array([1 - trial.score.value for trial in trials])
@@ -73,14 +71,14 @@ def _losses(
     gaps = 1 - gaps
     weights = rng.dirichlet(np.ones(gaps.shape[1]))
     # The small sum keeps points apart that share their worst term.
-    loss: NDArray[np.float64] = np.max(weights * gaps, axis=1) + 0.05 * (gaps @ weights)
+    loss: Array = np.max(weights * gaps, axis=1) + 0.05 * (gaps @ weights)
     return loss
 
 
 def _propose(
     encoding: Encoding,
-    points: list[NDArray[np.float64]],
-    loss: NDArray[np.float64],
+    points: list[Array],
+    loss: Array,
     front: Front,
     rng: np.random.Generator,
 ) -> Workflow:
@@ -109,7 +107,7 @@ def _propose(
     return encoding.decode(cube[int(np.argmax(expected))])
 
 
-def _encoded(encoding: Encoding, workflow: Workflow) -> NDArray[np.float64]:
+def _encoded(encoding: Encoding, workflow: Workflow) -> Array:
     point = encoding.encode(workflow)
     if point is None:
         raise ValueError(f"{workflow} does not fit the task's slots.")

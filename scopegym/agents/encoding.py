@@ -7,8 +7,8 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scopegym.artifacts import Array
 from scopegym.envs.problem import Slot, Task
 from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step, Workflow
@@ -42,7 +42,7 @@ class Encoding:
         """Number of coordinates."""
         return self.starts[-1]
 
-    def decode(self, point: NDArray[np.float64]) -> Workflow:
+    def decode(self, point: Array) -> Workflow:
         """The workflow at a point of the cube."""
         steps = []
         for slot, (start, _) in zip(self.slots, pairwise(self.starts), strict=True):
@@ -56,7 +56,7 @@ class Encoding:
                 steps.append(Step(name, values))
         return Workflow(tuple(steps))
 
-    def encode(self, workflow: Workflow) -> NDArray[np.float64] | None:
+    def encode(self, workflow: Workflow) -> Array | None:
         """The point of a workflow; None when its steps do not fit the slots in order."""
         point = np.full(self.dimensions, 0.5)
         steps = list(workflow)
@@ -73,7 +73,7 @@ class Encoding:
                 return None
         return None if steps else point
 
-    def canonical(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+    def canonical(self, point: Array) -> Array:
         """The same workflow's point with coordinates that do not apply at 0.5."""
         encoded = self.encode(self.decode(point))
         assert encoded is not None  # a decoded workflow fits its own slots
@@ -83,9 +83,7 @@ class Encoding:
         """A workflow drawn evenly over structures and parameter ranges."""
         return self.decode(rng.random(self.dimensions))
 
-    def mutate(
-        self, point: NDArray[np.float64], rng: np.random.Generator, width: float = 0.15
-    ) -> NDArray[np.float64]:
+    def mutate(self, point: Array, rng: np.random.Generator, width: float = 0.15) -> Array:
         """A neighbour: one to three slots change, parameters by a Gaussian step of this width,
         and now and then the operator itself."""
         moved = point.copy()

@@ -27,9 +27,10 @@ def grid(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator
     task = problem.task
     affordable = budget.left // len(task.expert)
     count = max(
-        (n for n in range(1, len(task.tuned) + 1) if LEAST_LEVELS**n <= affordable), default=1
+        (n for n in range(1, len(task.tuned) + 1) if LEAST_LEVELS**n <= affordable), default=0
     )
-    levels = max(1, int(affordable ** (1 / count) + 1e-9))
+    # A budget below the smallest grid pays for the expert's own workflow, once.
+    levels = int(affordable ** (1 / count) + 1e-9) if count else 1
     tuned = task.tuned[:count]
     for values in product(*(_bins(name, levels) for name in tuned)):
         trial = budget.evaluate(_with(task.expert, dict(zip(tuned, values, strict=True))))

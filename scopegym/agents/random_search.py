@@ -13,7 +13,10 @@ from scopegym.envs.problem import Problem, Trial
 
 @agent
 def random(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Draw workflows evenly from the whole space of the task."""
+    """Draw workflows evenly from those of the task that the budget still pays."""
     encoding = Encoding(problem.task)
-    while (trial := budget.evaluate(encoding.sample(rng))) is not None:
-        yield trial
+    shortest = max(1, sum(not slot.optional for slot in encoding.slots))
+    while budget.left >= shortest:
+        trial = budget.evaluate(encoding.sample(rng))
+        if trial is not None:
+            yield trial

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import Array, Points
 from scopegym.crystal import Projection
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
@@ -50,9 +49,13 @@ def simulate_crystal(
     relative brightness as ``strength``. Same seed, same image.
     """
     _check(vacancies, jitter_px, background, dose, noise, calibration_error)
+    if not (math.isfinite(column_sigma_nm) and column_sigma_nm > 0):
+        raise ScopegymError(f"column_sigma_nm must be positive, not {column_sigma_nm:g}.")
+    if not np.isfinite(drift).all():
+        raise ScopegymError(f"drift must be finite, not {drift}.")
     rng = np.random.default_rng(seed)
-    sigma = column_sigma_nm / pixel_size_nm
     origin = rng.uniform(0, 1, 2) @ np.array(projection.lattice_px(pixel_size_nm, rotation_deg))
+    sigma = column_sigma_nm / pixel_size_nm
     margin = REACH * sigma + abs(drift[0]) + abs(drift[1]) + 4 * jitter_px
     yx, kind = projection.positions(
         shape,
@@ -86,11 +89,11 @@ def simulate_crystal(
 
 def draw_columns(
     shape: tuple[int, int],
-    yx: NDArray[np.float64],
-    weight: NDArray[np.float64],
+    yx: Array,
+    weight: Array,
     sigma: float,
-    line_shift: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    line_shift: Array,
+) -> Array:
     """Sum of round Gaussians ``[H, W]`` of height ``weight`` and width ``sigma`` [px], each scan
     line shifted to the right by ``line_shift`` ``[H]`` [px]."""
     image = np.zeros(shape)
@@ -107,17 +110,15 @@ def draw_columns(
     return image
 
 
-def _smooth_background(
-    shape: tuple[int, int], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _smooth_background(shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """A random cosine landscape of a few waves across the field, between 0 and 1."""
-    y, x = np.mgrid[0:1 : shape[0] * 1j, 0:1 : shape[1] * 1j]
+    y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
     waves = rng.uniform(-1.5, 1.5, (4, 2))
     phases = rng.uniform(0, 2 * np.pi, 4)
     landscape = sum(
         np.cos(2 * np.pi * (ky * y + kx * x) + p) for (ky, kx), p in zip(waves, phases, strict=True)
     )
-    return (landscape - landscape.min()) / max(float(np.ptp(landscape)), 1e-12)  # type: ignore[no-any-return, arg-type]
+    return (landscape - landscape.min()) / max(float(np.ptp(landscape)), 1e-12)
 
 
 def _check(

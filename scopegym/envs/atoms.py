@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scopegym.crystal import CRYSTALS, crystal
+from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Slot, Task, registry
 from scopegym.rewards.base import Reward

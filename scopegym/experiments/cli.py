@@ -53,11 +53,14 @@ def demo(
 ) -> None:
     """Solve the bundled YBa2Cu3O7 image: needs no argument and no network."""
     from scopegym.datasets.bundled import bundled
+    from scopegym.envs import registry as tasks
+    from scopegym.envs.problem import Problem
     from scopegym.experiments.expectations import expect
 
     micrograph = bundled("ybco_100_poisson")
     expectation = expect(micrograph, sample="YBa2Cu3O7", zone=(1, 0, 0))
-    _solve(micrograph, "atoms", expectation, agent, budget, seed, "value", out, as_json)
+    problem = Problem(micrograph, expectation.prior, tasks["atoms"])
+    _solve(problem, expectation, agent, budget, seed, "value", out, as_json)
 
 
 @app.command()
@@ -90,17 +93,24 @@ def solve(
     budget: Executions = 120,
     seed: Seed = 0,
     pick: PickName = "value",
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[FILE.py:]TERM", help="A further reward term, perhaps from a file of yours."
+        ),
+    ] = None,
     plugin: Plugins = None,
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
     """Search the workflow whose result fits best what physics says of IMAGE."""
     from scopegym.envs import registry as tasks
+    from scopegym.envs.problem import Problem
     from scopegym.experiments.expectations import expect
     from scopegym.units import parse_length
 
     _load_plugins(plugin)
-    tasks[task]  # a name that does not exist is the first thing to say
+    judged_by = _reward(tasks[task].reward, reward)
     micrograph = _load(image, pixel_size, frame)
     expectation = expect(
         micrograph,
@@ -112,7 +122,8 @@ def solve(
         calibration=calibration,
         contrast=contrast,
     )
-    _solve(micrograph, task, expectation, agent, budget, seed, pick, out, as_json)
+    problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
+    _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
 
 
 @app.command()
@@ -199,9 +210,20 @@ def _load(path: Path, pixel_size: str | None, frame: int | None) -> Any:
     return micrograph.frame(frame)
 
 
+def _reward(reward: Any, added: list[str] | None) -> Any:
+    """The reward with the terms that were asked for, each ``TERM`` or ``FILE.py:TERM``."""
+    from scopegym.registry import load_plugin
+
+    for entry in added or ():
+        file, _, term = entry.rpartition(":")
+        if file:
+            load_plugin(file)
+        reward = reward.plus(term)
+    return reward
+
+
 def _solve(
-    micrograph: Any,
-    task: str,
+    problem: Any,
     expectation: Any,
     agent: str,
     budget: int,
@@ -210,15 +232,12 @@ def _solve(
     out: Path,
     as_json: bool,
 ) -> None:
-    from scopegym.envs import registry as tasks
-    from scopegym.envs.problem import Problem
     from scopegym.experiments.outputs import staged, write_result
     from scopegym.experiments.solve import search
 
     with staged(out):
         pass  # an unwritable folder is refused before the search, not after it
-    problem = Problem(micrograph, expectation.prior, tasks[task])
-    with _progress(budget, f"{agent} on {micrograph.name}") as advance:
+    with _progress(budget, f"{agent} on {problem.micrograph.name}") as advance:
         result = search(problem, expectation, agent, budget, seed, pick, advance)
     write_result(result, out)
     _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)

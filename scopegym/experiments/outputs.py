@@ -67,7 +67,7 @@ def recipe(result: Result) -> str:
     return result.chosen.workflow.to_yaml(
         prior=result.problem.prior,
         task=result.problem.task.name,
-        reward=result.problem.reward.name,
+        reward=result.problem.reward.to_dict(),
         image={
             "name": micrograph.name,
             "sha256": micrograph.sha256,

@@ -11,6 +11,7 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
+from scopegym.rewards.base import Reward
 from scopegym.workflow import Recipe
 
 #: Scores this close are the same; other library versions differ in the last digits.
@@ -51,7 +52,7 @@ class Replay:
 
 
 def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
-    """Carry out a recipe on an image and score it with the recipe's task and prior.
+    """Carry out a recipe on an image and score it with the recipe's reward and prior.
 
     On another image the prior moves along: lengths with the pixel size, the count with the area.
     Raises ScopegymError when the recipe lacks what that needs, or when the workflow fails.
@@ -63,7 +64,8 @@ def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
     image = image if isinstance(image, dict) else {}
     same = image.get("sha256") == micrograph.sha256
     prior = recipe.prior if same else transferred(recipe.prior, image, micrograph)
-    problem = Problem(micrograph, prior, task)
+    reward = Reward.from_dict(recipe.recorded.get("reward"))
+    problem = Problem(micrograph, prior, task, reward)
     micrograph.normalized()
     trial = problem.evaluate(recipe.workflow)
     if trial.failure is not None:
@@ -97,7 +99,5 @@ def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> 
         scale_px=prior.scale_px * zoom,
         count=None if prior.count is None else prior.count * area / old_area,
         neighbour_sums_px=tuple(length * zoom for length in prior.neighbour_sums_px),
-        lattice_px=None
-        if lattice is None
-        else tuple((y * zoom, x * zoom) for y, x in lattice),  # type: ignore[arg-type]
+        lattice_px=None if lattice is None else tuple((y * zoom, x * zoom) for y, x in lattice),  # type: ignore[arg-type]
     )

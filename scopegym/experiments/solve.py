@@ -136,7 +136,9 @@ def search(
     seconds = time.perf_counter() - start
     front = Front(problem.reward, trials)
     if not front.trials:
-        raise ScopegymError(f"No workflow succeeded on '{problem.micrograph.name}': {trials[0].failure}.")
+        raise ScopegymError(
+            f"No workflow succeeded on '{problem.micrograph.name}': {trials[0].failure}."
+        )
     return Result(
         problem=problem,
         agent=agent,

@@ -10,7 +10,6 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from scopegym import cache
 from scopegym.artifacts import KINDS, Artifact, Image, Points, Source, State, digest
 from scopegym.errors import ScopegymError
+from scopegym.frozen import FrozenDict
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 from scopegym.space import Choice, Integer, Real, Scale, Space
@@ -38,7 +38,8 @@ class Operator:
 
     name: str
     function: Callable[..., Any]
-    inputs: tuple[type[Artifact] | type[Prior], ...]
+    #: Kinds of artifact read, in order; a Prior may stand among them.
+    inputs: tuple[type[Any], ...]
     output: type[Artifact]
     parameters: Mapping[str, Parameter]
     version: int = 1
@@ -76,6 +77,10 @@ class Operator:
         ]
         return self.function(*arguments, **values)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes an operator travels by name: its function's name leads to itself.
+        return registry.__getitem__, (self.name,)
+
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Complete recipe parameters with their defaults; all must lie in their spaces.
 
@@ -106,28 +111,31 @@ class Operator:
 
     def runs_on(self, state: State) -> bool:
         """True when the state holds every artifact that the operator reads."""
-        return all(kind is Prior or state.get(kind) is not None for kind in self.inputs)  # type: ignore[arg-type]
+        return not self._missing(state)
+
+    def _missing(self, state: State) -> list[str]:
+        kinds = [kind for kind in self.inputs if kind is not Prior]
+        return [kind.__name__ for kind in kinds if state.get(kind) is None]
+
+    def _read(self, state: State, prior: Prior) -> list[Any]:
+        return [prior if kind is Prior else state.get(kind) for kind in self.inputs]
 
     def derivation(self, state: State, pixels: Mapping[str, Any], prior: Prior) -> str:
         """The key of the result: what it is made from, by what, with which parameters."""
-        parents = (
-            prior.key if kind is Prior else state.get(kind).key  # type: ignore[arg-type, union-attr]
-            for kind in self.inputs
-        )
+        parents = (read.key for read in self._read(state, prior))
         canonical = repr(sorted(pixels.items()))
         return digest(*parents, f"{self.name}@{self.version}", canonical)
 
     def apply(self, state: State, parameters: Mapping[str, Any], prior: Prior) -> State:
         """The state after this step, taken from the current cache where it is known there."""
-        if not self.runs_on(state):
-            missing = [k.__name__ for k in self.inputs if k is not Prior and state.get(k) is None]  # type: ignore[arg-type]
+        missing = self._missing(state)
+        if missing:
             raise ScopegymError(f"{self.name} needs {' and '.join(missing)}, which no step made.")
         pixels = self.in_pixels(self.check(parameters), prior)
         derivation = self.derivation(state, pixels, prior)
 
         def compute() -> Artifact:
-            arguments = [prior if kind is Prior else state.get(kind) for kind in self.inputs]  # type: ignore[arg-type]
-            result: Artifact = self.function(*arguments, **pixels)
+            result: Artifact = self.function(*self._read(state, prior), **pixels)
             return result.derived(derivation)
 
         return state.having(cache.current().get(derivation, compute))
@@ -180,7 +188,7 @@ def declare(
         function=function,
         inputs=tuple(inputs),
         output=output,  # type: ignore[arg-type]
-        parameters=MappingProxyType(parameters),
+        parameters=FrozenDict(parameters),
         version=version,
         tasks=tasks,
         __doc__=inspect.getdoc(function) or "",
@@ -188,7 +196,9 @@ def declare(
 
 
 def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
-    spaces = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Real | Integer | Choice)]
+    spaces = [
+        m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Real | Integer | Choice)
+    ]
     if len(spaces) != 1 or parameter.default is parameter.empty:
         raise ScopegymError(
             f"{name}.{parameter.name} needs a space and a default, such as "

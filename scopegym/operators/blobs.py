@@ -12,13 +12,12 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scopegym import cache
-from scopegym.artifacts import Image, Points, readonly
+from scopegym.artifacts import Array, Image, Points, readonly
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Integer, Real, Scale
@@ -80,7 +79,7 @@ def difference_of_gaussian(
     steps = int(math.log(max_sigma / min_sigma) / math.log(sigma_ratio) + 1)
     sigmas = [min_sigma * sigma_ratio**i for i in range(steps)]
 
-    def plane(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    def plane(pixels: Array, sigma: float) -> Array:
         wide = _gaussian(pixels, sigma * sigma_ratio)
         # The factor makes the response independent of the ratio (it tends to the LoG).
         return (_gaussian(pixels, sigma) - wide) / np.float32(sigma_ratio - 1)
@@ -93,9 +92,9 @@ class Candidates:
     """Local maxima over space and scale, strongest first: ``yx`` ``[N, 2]``, ``sigma`` and
     ``response`` ``[N]``."""
 
-    yx: NDArray[np.int32]
-    sigma: NDArray[np.float32]
-    response: NDArray[np.float32]
+    yx: Array
+    sigma: Array
+    response: Array
 
     @property
     def nbytes(self) -> int:
@@ -106,14 +105,14 @@ class Candidates:
 def _blobs(
     image: Image,
     kind: str,
-    sigmas: Sequence[float],
-    plane: Callable[[NDArray[np.float32], float], NDArray[np.float32]],
+    sigmas: Sequence[float] | Array,
+    plane: Callable[[Array, float], Array],
     threshold: float,
     overlap: float,
 ) -> Points:
     store = cache.current()
 
-    def response(sigma: float) -> NDArray[np.float32]:
+    def response(sigma: float) -> Array:
         key = (image.key, kind, float(sigma))
         return store.get(key, lambda: readonly(plane(image.pixels, sigma)))
 
@@ -127,13 +126,13 @@ def _blobs(
     return Points(found.yx[kept], image.shape, found.sigma[kept], found.response[kept])
 
 
-def sigma_list(min_sigma: float, max_sigma: float, num_sigma: int) -> NDArray[np.float32]:
+def sigma_list(min_sigma: float, max_sigma: float, num_sigma: int) -> Array:
     """The scales [px], in the precision in which ``blob_log`` takes them for a float32 image."""
     _check_sigmas(min_sigma, max_sigma)
     if num_sigma < 1:
         raise ScopegymError(f"num_sigma must be at least 1, not {num_sigma}.")
     ends = np.array([min_sigma, max_sigma], dtype=np.float32)
-    sigmas: NDArray[np.float32] = np.linspace(ends[:1], ends[1:], num_sigma)[:, 0]
+    sigmas: Array = np.linspace(ends[:1], ends[1:], num_sigma)[:, 0]
     return sigmas
 
 
@@ -144,17 +143,17 @@ def _check_sigmas(min_sigma: float, max_sigma: float) -> None:
         )
 
 
-def _gaussian(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _gaussian(pixels: Array, sigma: float) -> Array:
     from scopegym.operators.filters import smooth
 
     return smooth(pixels, sigma)
 
 
-def _log_plane(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _log_plane(pixels: Array, sigma: float) -> Array:
     return -gaussian_laplace(pixels, sigma) * np.float32(sigma) ** 2
 
 
-def gaussian_laplace(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def gaussian_laplace(pixels: Array, sigma: float) -> Array:
     """``scipy.ndimage.gaussian_laplace`` of a float32 image, bit for bit, as matrix products.
 
     A 1-D filter is a product with a banded matrix; a block of 16 rows needs one small product,
@@ -176,7 +175,7 @@ def gaussian_laplace(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.fl
     return _along_rows(curved, smooth) + _along_rows(smoothed, curve)
 
 
-def _along_rows(pixels: NDArray[np.float32], kernel: NDArray[np.float64]) -> NDArray[np.float32]:
+def _along_rows(pixels: Array, kernel: Array) -> Array:
     radius = len(kernel) // 2
     width = pixels.shape[1]
     padded = np.pad(pixels, ((0, 0), (radius, radius + BLOCK)), mode="symmetric")
@@ -190,18 +189,18 @@ def _along_rows(pixels: NDArray[np.float32], kernel: NDArray[np.float64]) -> NDA
     return result
 
 
-def _kernel(sigma: float, order: int) -> NDArray[np.float64]:
+def _kernel(sigma: float, order: int) -> Array:
     """SciPy's own filter weights, read off its answer to an impulse."""
     from scipy.ndimage import gaussian_filter1d
 
     radius = int(4.0 * float(sigma) + 0.5)
     impulse = np.zeros(2 * radius + 1)
     impulse[radius] = 1.0
-    weights: NDArray[np.float64] = gaussian_filter1d(impulse, sigma, order=order, mode="constant")
+    weights: Array = gaussian_filter1d(impulse, sigma, order=order, mode="constant")
     return weights
 
 
-def _band(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+def _band(kernel: Array) -> Array:
     """The matrix ``[BLOCK, BLOCK + 2 radius]`` that filters one block."""
     band = np.zeros((BLOCK, BLOCK + len(kernel) - 1))
     for row in range(BLOCK):
@@ -210,44 +209,42 @@ def _band(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def local_maxima_in_scale(
-    response: Callable[[float], NDArray[np.float32]],
-    sigmas: Sequence[float],
+    response: Callable[[float], Array],
+    sigmas: Sequence[float] | Array,
     shape: tuple[int, int],
 ) -> Candidates:
     """All pixels that no neighbour in their 3 x 3 x 3 surroundings exceeds, strongest first.
 
     Only three planes are looked at together, so memory does not grow with the number of scales.
     """
-    found: list[tuple[Any, ...]] = []
+    found: list[tuple[Array, ...]] = []
     highest = [_highest(response(sigmas[0]))]
-    for index, sigma in enumerate(sigmas):
-        if index + 1 < len(sigmas):
-            highest.append(_highest(response(sigmas[index + 1])))
+    for level, sigma in enumerate(sigmas):
+        if level + 1 < len(sigmas):
+            highest.append(_highest(response(sigmas[level + 1])))
         plane = response(sigma)
-        around = np.maximum.reduce(highest)
-        y, x = np.nonzero(plane == around)
-        found.append((y, x, np.full(len(y), index), plane[y, x]))
+        y, x = np.nonzero(plane == np.maximum.reduce(highest))
+        found.append((y, x, np.full(len(y), level), plane[y, x]))
         highest = highest[-2:]
-    y, x, index, value = map(np.concatenate, zip(*found, strict=True))
-    if len(y) == shape[0] * shape[1] * len(sigmas):
-        # Everything equals its surroundings: a flat image has no maxima.
-        y, x, index, value = (column[:0] for column in (y, x, index, value))
-    order = np.lexsort((index, x, y, -value))
+    y, x, levels, value = map(np.concatenate, zip(*found, strict=True))
+    order = np.lexsort((levels, x, y, -value))
+    if len(order) == shape[0] * shape[1] * len(sigmas):
+        order = order[:0]  # everything equals its surroundings: a flat image has no maxima
     return Candidates(
         yx=readonly(np.column_stack([y, x])[order], np.int32),
-        sigma=readonly(np.asarray(sigmas)[index[order]], np.float32),
+        sigma=readonly(np.asarray(sigmas)[levels[order]], np.float32),
         response=readonly(value[order], np.float32),
     )
 
 
-def _highest(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _highest(plane: Array) -> Array:
     """The highest value in each 3 x 3 neighbourhood."""
     import cv2
 
-    return cv2.dilate(plane, np.ones((3, 3), np.uint8))  # type: ignore[no-any-return]
+    return cv2.dilate(plane, np.ones((3, 3), np.uint8))
 
 
-def prune(yx: NDArray[Any], sigma: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:
+def prune(yx: Array, sigma: Array, overlap: float) -> Array:
     """Rows that remain when of each two blobs that overlap too much the smaller one goes.
 
     Blobs come strongest first. The outcome can depend on the order in which pairs are looked at,
@@ -281,9 +278,7 @@ def prune(yx: NDArray[Any], sigma: NDArray[np.float32], overlap: float) -> NDArr
     return np.flatnonzero(alive)
 
 
-def _kills(
-    pairs: NDArray[np.intp], yx: NDArray[Any], sigma: NDArray[np.float32], overlap: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _kills(pairs: Array, yx: Array, sigma: Array, overlap: float) -> tuple[Array, Array]:
     """Of the pairs that overlap too much: who goes, and because of whom."""
     pairs = pairs.reshape(-1, 2)
     first, second = pairs[:, 0], pairs[:, 1]
@@ -295,11 +290,11 @@ def _kills(
 
 
 def disk_overlap(
-    yx1: NDArray[Any],
-    yx2: NDArray[Any],
-    sigma1: NDArray[np.float32],
-    sigma2: NDArray[np.float32],
-) -> NDArray[np.float32]:
+    yx1: Array,
+    yx2: Array,
+    sigma1: Array,
+    sigma2: Array,
+) -> Array:
     """Shared area of disks of radius sqrt(2) sigma, as a fraction of the smaller disk ``[N]``."""
     # The larger disk has radius 1. Single precision throughout, as scikit-image computes it.
     one = np.float32(1)
@@ -321,7 +316,7 @@ def disk_overlap(
     return shared
 
 
-def _arccos(ratio: NDArray[np.float32]) -> NDArray[np.float32]:
+def _arccos(ratio: Array) -> Array:
     clipped = np.clip(ratio, -1, 1)
     return np.arccos(clipped, dtype=np.float64).astype(np.float32)
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Image
+from scopegym.artifacts import Array, Image
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Choice, Real, Scale
 
 
-def smooth(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def smooth(pixels: Array, sigma: float) -> Array:
     """Gaussian of standard deviation sigma [px], truncated at 4 sigma, mirrored at the edges."""
     import cv2
 
@@ -28,14 +27,12 @@ def smooth(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     if size // 2 > min(pixels.shape):
         from scipy.ndimage import gaussian_filter
 
-        return gaussian_filter(pixels, sigma)  # type: ignore[no-any-return]
-    return cv2.GaussianBlur(pixels, (size, size), sigma, borderType=cv2.BORDER_REFLECT)  # type: ignore[no-any-return]
+        return gaussian_filter(pixels, sigma)
+    return cv2.GaussianBlur(pixels, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
 
 
 @operator
-def gaussian(
-    image: Image, *, sigma: Annotated[float, Scale(0.02, 0.4, log=True)] = 0.1
-) -> Image:
+def gaussian(image: Image, *, sigma: Annotated[float, Scale(0.02, 0.4, log=True)] = 0.1) -> Image:
     """Smooth with a Gaussian of standard deviation sigma [px]."""
     return Image(smooth(image.pixels, sigma))
 
@@ -67,7 +64,7 @@ def background_subtract(
     return Image(image.pixels - background + background.mean(dtype=np.float64))
 
 
-def rolling_ball(pixels: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def rolling_ball(pixels: Array, radius: float) -> Array:
     """The background ``[H, W]`` under which a ball of this radius [px] rolls.
 
     A ball wider than 8 px rolls over the minima of small tiles and its path is interpolated:
@@ -83,10 +80,10 @@ def rolling_ball(pixels: NDArray[np.float32], radius: float) -> NDArray[np.float
     width = 2 * max(1, round(radius / tile)) + 1
     path = rolling_ball(reduced, kernel=ellipsoid_kernel((width, width), 1.0))
     if tile == 1:
-        return path.astype(np.float32)  # type: ignore[no-any-return]
+        return path.astype(np.float32)
     full = tuple(tile * n for n in reduced.shape)
     wide = resize(path, full, order=1, mode="edge", anti_aliasing=False)
-    return wide[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)  # type: ignore[no-any-return]
+    return wide[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
 
 
 @operator
@@ -155,7 +152,7 @@ def denoise_nlm(
     )
 
 
-def noise_level(pixels: NDArray[np.float32]) -> float:
+def noise_level(pixels: Array) -> float:
     """Standard deviation of white noise in the image, from its finest diagonal differences.
 
     Median absolute deviation of the 2 x 2 Haar detail (Donoho and Johnstone 1994).

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Image, Points
+from scopegym.artifacts import Array, Image, Points
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Real, Scale
@@ -16,9 +15,7 @@ from scopegym.space import Real, Scale
 MAX_PEAKS = 200_000
 
 
-def peaks(
-    response: NDArray[np.float32], distance: float, threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def peaks(response: Array, distance: float, threshold: float) -> tuple[Array, Array]:
     """Positions ``[N, 2]`` and values ``[N]`` of maxima above threshold at least ``distance`` [px]
     apart, strongest first."""
     from skimage.feature import peak_local_max
@@ -66,7 +63,7 @@ def template_match(
     return Points(yx, image.shape, np.full(len(yx), sigma), value)
 
 
-def correlate_column(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def correlate_column(pixels: Array, sigma: float) -> Array:
     """Pearson correlation ``[H, W]`` of each place with a Gaussian column, 0 on flat regions."""
     import cv2
 
@@ -84,8 +81,8 @@ def correlate_column(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.fl
     # Deviations from the mean keep the variance below from being a difference of large numbers.
     deviation = pixels.astype(np.float64) - pixels.mean(dtype=np.float64)
 
-    def over_disk(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return cv2.filter2D(values, cv2.CV_64F, weights, borderType=cv2.BORDER_REFLECT)  # type: ignore[no-any-return]
+    def over_disk(values: Array, weights: Array) -> Array:
+        return cv2.filter2D(values, cv2.CV_64F, weights, borderType=cv2.BORDER_REFLECT)
 
     variance = over_disk(deviation**2, disk) - over_disk(deviation, disk) ** 2
     spread = np.sqrt(np.maximum(variance, 0) * np.count_nonzero(disk))

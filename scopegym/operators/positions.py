@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Image, Points
+from scopegym.artifacts import Array, Image, Points
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Choice, Real, Scale
@@ -40,20 +39,18 @@ def refine_positions(
     fit = fit_gaussians if method == "gaussian" else centres_of_mass
     # Five parameters need more pixels than the smallest windows hold.
     radius = max(radius, 1.5)
-    yx, sigma = points.yx.copy(), points.sigma_px.copy()  # type: ignore[union-attr]
+    yx, sigma = points.yx.copy(), points.sigma_px.copy()
     for start in range(0, len(points), BATCH):
         batch = slice(start, start + BATCH)
         yx[batch], sigma[batch] = fit(image.pixels, points.yx[batch], radius)
     outside = ((yx < -0.5) | (yx > np.array(points.shape) - 0.5)).any(axis=1)
     good = np.linalg.norm(yx - points.yx, axis=1) <= radius  # False for NaN
     yx = np.where(good[:, None], yx, points.yx)
-    sigma = np.where(good & np.isfinite(sigma), sigma, points.sigma_px)  # type: ignore[arg-type]
+    sigma = np.where(good & np.isfinite(sigma), sigma, points.sigma_px)
     return Points(yx, points.shape, sigma, points.strength)[~outside]
 
 
-def _windows(
-    pixels: NDArray[np.float32], yx: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.float64], ...]:
+def _windows(pixels: Array, yx: Array, radius: float) -> tuple[Array, ...]:
     """Pixel values and weights ``[N, P]`` around each point's nearest pixel, and offsets dy, dx
     ``[P]`` from there; pixels outside the image or beyond ``radius`` of the point weigh nothing.
     """
@@ -71,9 +68,7 @@ def _windows(
     return values.astype(np.float64), weight.astype(np.float64), dy, dx
 
 
-def centres_of_mass(
-    pixels: NDArray[np.float32], yx: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def centres_of_mass(pixels: Array, yx: Array, radius: float) -> tuple[Array, Array]:
     """Centroids ``[N, 2]`` of windows that follow the centroid, and widths (NaN) ``[N]``."""
     found = yx.copy()
     for _ in range(4):
@@ -89,9 +84,7 @@ def centres_of_mass(
     return found, np.full(len(yx), np.nan)
 
 
-def fit_gaussians(
-    pixels: NDArray[np.float32], yx: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fit_gaussians(pixels: Array, yx: Array, radius: float) -> tuple[Array, Array]:
     """Least-squares Gaussians for all points together: centres ``[N, 2]`` and sigmas ``[N]`` [px].
 
     Levenberg-Marquardt with a damping factor per point; points that have settled drop out. NaN
@@ -125,9 +118,7 @@ def fit_gaussians(
     return found, np.where(best[:, 0] > 0, np.exp(best[:, 3]), np.nan)
 
 
-def _bell(
-    p: NDArray[np.float64], dy: NDArray[np.float64], dx: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
+def _bell(p: Array, dy: Array, dx: Array) -> tuple[Array, ...]:
     """The unit Gaussian ``[N, P]``, and the offsets from its centre in units of sigma."""
     inverse = np.exp(-p[:, 3:4])
     away_y, away_x = (dy - p[:, 1:2]) * inverse, (dx - p[:, 2:3]) * inverse
@@ -135,31 +126,37 @@ def _bell(
 
 
 def _cost(
-    p: NDArray[np.float64],
-    values: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    dx: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    p: Array,
+    values: Array,
+    weight: Array,
+    dy: Array,
+    dx: Array,
+) -> Array:
     """Squared error of the model ``[N]``."""
     residual = p[:, :1] * _bell(p, dy, dx)[0] + p[:, 4:5] - values
-    cost: NDArray[np.float64] = np.sum(weight * residual**2, axis=1)
+    cost: Array = np.sum(weight * residual**2, axis=1)
     return cost
 
 
 def _normal_equations(
-    p: NDArray[np.float64],
-    values: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    dx: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    p: Array,
+    values: Array,
+    weight: Array,
+    dy: Array,
+    dx: Array,
+) -> tuple[Array, Array, Array]:
     """Squared error ``[N]``, its approximate Hessian ``[N, 5, 5]`` and half gradient ``[N, 5]``."""
     bell, away_y, away_x = _bell(p, dy, dx)
     slope = p[:, :1] * bell
     per_px = slope * np.exp(-p[:, 3:4])
     jacobian = np.stack(
-        [bell, per_px * away_y, per_px * away_x, slope * (away_y**2 + away_x**2), np.ones_like(bell)],
+        [
+            bell,
+            per_px * away_y,
+            per_px * away_x,
+            slope * (away_y**2 + away_x**2),
+            np.ones_like(bell),
+        ],
         axis=1,
     )
     residual = slope + p[:, 4:5] - values
@@ -170,9 +167,7 @@ def _normal_equations(
 
 
 @operator
-def merge_close(
-    points: Points, *, distance: Annotated[float, Scale(0.1, 0.9)] = 0.4
-) -> Points:
+def merge_close(points: Points, *, distance: Annotated[float, Scale(0.1, 0.9)] = 0.4) -> Points:
     """Join points closer than ``distance`` [px] to a stronger one into their mean position."""
     from scipy.spatial import KDTree
 
@@ -208,6 +203,6 @@ def drop_edge(points: Points, *, margin: Annotated[float, Scale(0.05, 1.0)] = 0.
     return points[points.inner(margin)]
 
 
-def _rank(points: Points) -> NDArray[np.float64]:
+def _rank(points: Points) -> Array:
     """Strengths, with 0 where a detector gave none."""
-    return np.nan_to_num(points.strength, nan=0.0)  # type: ignore[arg-type, no-any-return]
+    return np.nan_to_num(points.strength, nan=0.0)

@@ -11,11 +11,11 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
-from scopegym.artifacts import KINDS, Artifact, Source, State
+from scopegym.artifacts import KINDS, Source, State
 from scopegym.errors import ScopegymError
+from scopegym.frozen import FrozenDict
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 
@@ -29,7 +29,7 @@ class Term:
 
     name: str
     function: Callable[..., float]
-    inputs: tuple[type[Artifact] | type[Prior], ...]
+    inputs: tuple[type[Any], ...]
     direction: Direction
     bounds: tuple[float, float]
     __doc__: str = field(default="", repr=False)
@@ -37,6 +37,9 @@ class Term:
     def __call__(self, *arguments: Any) -> float:
         """The claim's value for artifacts and prior given in the order of the signature."""
         return float(self.function(*arguments))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return registry.__getitem__, (self.name,)
 
     @property
     def worst(self) -> float:
@@ -47,7 +50,7 @@ class Term:
         """The value within the bounds; the worst one where there is nothing to judge."""
         arguments: list[Any] = []
         for kind in self.inputs:
-            argument = prior if kind is Prior else state.get(kind)  # type: ignore[arg-type]
+            argument = prior if kind is Prior else state.get(kind)
             if argument is None or getattr(argument, "empty", False):
                 return self.worst
             arguments.append(argument)
@@ -56,7 +59,9 @@ class Term:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise ScopegymError(f"The reward term {self.name} fails: {reason}.") from error
-        return min(max(value, self.bounds[0]), self.bounds[1]) if math.isfinite(value) else self.worst
+        return (
+            min(max(value, self.bounds[0]), self.bounds[1]) if math.isfinite(value) else self.worst
+        )
 
     def goodness(self, value: float) -> float:
         """The value mapped to 0 (worst bound) .. 1 (best bound)."""
@@ -106,7 +111,7 @@ class Score:
     value: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "terms", MappingProxyType(dict(self.terms)))
+        object.__setattr__(self, "terms", FrozenDict(self.terms))
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Reward:
     scalarisation: Scalarisation = "product"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        object.__setattr__(self, "weights", FrozenDict(self.weights))
         for term, weight in self.weights.items():
             registry[term]
             if not (math.isfinite(weight) and weight > 0):
@@ -135,6 +140,28 @@ class Reward:
                 f"Reward {self.name}: scalarisation is one of "
                 f"{', '.join(typing.get_args(Scalarisation))}, not '{self.scalarisation}'."
             )
+
+    def plus(self, term: str, weight: float = 1.0) -> Reward:
+        """This reward with one more claim."""
+        weights = {**self.weights, term: weight}
+        return Reward(f"{self.name}+{term}", weights, self.scalarisation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for recipes."""
+        return {
+            "name": self.name,
+            "weights": dict(self.weights),
+            "scalarisation": self.scalarisation,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Reward:
+        """The inverse of ``to_dict``. Raises ScopegymError on malformed or unknown entries."""
+        try:
+            weights = {str(term): float(weight) for term, weight in plain["weights"].items()}
+            return cls(str(plain["name"]), weights, plain["scalarisation"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ScopegymError(f"The recipe's reward is malformed: {error!r}.") from None
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -165,7 +192,9 @@ class Reward:
         elif self.scalarisation == "chebyshev":
             value = 1 - max(w / largest * (1 - goodness[t]) for t, w in weights.items())
         elif self.scalarisation == "euclidean":
-            value = 1 - math.sqrt(sum(w * (1 - goodness[t]) ** 2 for t, w in weights.items()) / total)
+            value = 1 - math.sqrt(
+                sum(w * (1 - goodness[t]) ** 2 for t, w in weights.items()) / total
+            )
         else:
             value = math.prod(goodness[t] ** w for t, w in weights.items())
         return min(max(value, 0.0), 1.0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import Array, Points
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
 
@@ -41,10 +40,8 @@ def _edge(length: int, prior: Prior) -> tuple[float, float]:
     return margin, max(min(period, (length - 2 * margin) / 2), 1e-9)
 
 
-def _ramp(
-    position: NDArray[np.float64], length: int, margin: float, ramp: float
-) -> NDArray[np.float64]:
+def _ramp(position: Array, length: int, margin: float, ramp: float) -> Array:
     # The field of pixels 0..length-1 reaches from -0.5 to length - 0.5.
     inside = np.minimum(position + 0.5, length - 0.5 - position) - margin
-    weights: NDArray[np.float64] = np.clip(inside / ramp, 0, 1)
+    weights: Array = np.clip(inside / ramp, 0, 1)
     return weights

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scopegym import cache
-from scopegym.artifacts import Points, Source, readonly
+from scopegym.artifacts import Array, Points, Source, readonly
 from scopegym.operators.filters import smooth
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
@@ -39,7 +38,7 @@ def image_evidence(source: Source, points: Points, prior: Prior) -> float:
     return float(2 * rank.mean() - 1)
 
 
-def _column_likeness(source: Source, prior: Prior) -> tuple[NDArray[np.float32], ...]:
+def _column_likeness(source: Source, prior: Prior) -> tuple[Array, ...]:
     """The response everywhere, and its sorted values at evenly strewn inner places."""
     narrow, wide = (smooth(source.pixels, k * prior.scale_px) for k in (NARROW, WIDE))
     response = narrow - wide if prior.contrast == "bright" else wide - narrow
@@ -52,8 +51,8 @@ def _column_likeness(source: Source, prior: Prior) -> tuple[NDArray[np.float32],
     return readonly(response), readonly(np.sort(inner[::stride]))
 
 
-def _bilinear(field: NDArray[np.float32], yx: NDArray[np.float64]) -> NDArray[np.float64]:
+def _bilinear(field: Array, yx: Array) -> Array:
     from scipy.ndimage import map_coordinates
 
-    values: NDArray[np.float64] = map_coordinates(field, yx.T, order=1, mode="nearest")
+    values: Array = map_coordinates(field, yx.T, order=1, mode="nearest")
     return values

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import Array, Points
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
 
@@ -32,10 +31,13 @@ def spacing_excess(points: Points, prior: Prior) -> float:
     """Share of inner columns whose four nearest neighbours are too far: sum of the distances
     above 1.35 of the largest expected sum.
 
-    Inner means here that all four neighbours lie within the image too.
+    Inner means here that all four neighbours lie within the image too, as far as the field allows:
+    two spacings in the middle are always looked at.
     """
     _, high = expected_sums(prior)
-    sums = _inner_sums(points, max(prior.scale_px, TOO_FAR * high / 4))
+    # The widest hole of a honeycomb is two spacings across: a smaller region may hold no column.
+    widest = min(points.shape) / 2 - prior.scale_px
+    sums = _inner_sums(points, max(prior.scale_px, min(TOO_FAR * high / 4, widest)))
     return _share(sums > TOO_FAR * high)
 
 
@@ -45,7 +47,7 @@ def expected_sums(prior: Prior) -> tuple[float, float]:
     return min(sums), max(sums)
 
 
-def _inner_sums(points: Points, margin: float) -> NDArray[np.float64]:
+def _inner_sums(points: Points, margin: float) -> Array:
     """Sums for the points that are at least ``margin`` from the border; infinite where the whole
     field holds fewer than five points."""
     from scipy.spatial import KDTree
@@ -54,9 +56,9 @@ def _inner_sums(points: Points, margin: float) -> NDArray[np.float64]:
     if not len(inner):
         return np.empty(0)
     distances, _ = KDTree(points.yx).query(inner, k=5)
-    sums: NDArray[np.float64] = distances[:, 1:].sum(axis=1)
+    sums: Array = distances[:, 1:].sum(axis=1)
     return sums
 
 
-def _share(wrong: NDArray[np.bool_]) -> float:
+def _share(wrong: Array) -> float:
     return float(wrong.mean()) if len(wrong) else float("nan")

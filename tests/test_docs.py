@@ -1,0 +1,72 @@
+"""The documentation, run as a user would: every command and every Python block."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from scopegym.crystal import Crystal
+from scopegym.datasets.simulate import simulate_crystal
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: Installing and testing is what `.ci/run` does; a test cannot do it to itself.
+BY_CI = ("pip install", "pytest")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with an image as the pages call it."""
+    projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
+    image = simulate_crystal(projection, (160, 160), 0.025, noise=0.1, seed=5)
+    tifffile.imwrite(
+        tmp_path / "my_image.tif",
+        image.data,
+        imagej=True,
+        resolution=(40.0, 40.0),
+        metadata={"unit": "nm"},
+    )
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs_in_order(page, folder):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert blocks
+    for language, text in blocks:
+        if language == "python":
+            named = re.match(r"# (\w+\.py)\n", text)
+            file = folder / (named.group(1) if named else "block.py")
+            file.write_text(text, encoding="utf-8")
+            run([sys.executable, str(file)], folder)
+        for line in text.splitlines() if language == "bash" else ():
+            if not line.startswith(BY_CI):
+                run(["bash", "-c", line], folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
