@@ -142,15 +142,27 @@ class Points(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Features(Artifact):
-    """Descriptors ``values`` ``[N, D]`` of the places ``centres_yx`` ``[N, 2]`` [px]."""
+    """Descriptors ``values`` ``[N, D]`` of the places ``centres_yx`` ``[N, 2]`` [px] in a field of
+    ``shape`` (H, W)."""
 
     values: Array
     centres_yx: Array
+    shape: tuple[int, int]
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", readonly(self.values, np.float64))
-        object.__setattr__(self, "centres_yx", readonly(self.centres_yx, np.float64))
+        values = readonly(self.values, np.float64)
+        centres = readonly(np.reshape(self.centres_yx, (-1, 2)), np.float64)
+        if values.ndim != 2 or len(values) != len(centres):
+            raise ScopegymError(
+                f"Features are [N, D] at N centres; these are {values.shape} at {len(centres)}."
+            )
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "centres_yx", centres)
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True, eq=False)

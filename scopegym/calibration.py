@@ -37,8 +37,8 @@ COLUMN_SIGMA_NM = 0.04
 WEAKEST = 0.08
 #: Power below this share of the strongest peak is leakage of the window, not a peak.
 LEAKAGE = 3e-4
-#: Peaks, reflections and readings that are tried: strongest first.
-MOST_PEAKS, MOST_REFLECTIONS, MOST_READINGS = 40, 60, 8
+#: Peaks, reflections, guesses and refined readings that are tried: the best first.
+MOST_PEAKS, MOST_REFLECTIONS, MOST_GUESSES, MOST_READINGS = 40, 60, 12, 4
 #: A peak and a reflection nearer than this [bins] are taken for one: a window's main lobe.
 NEAR_BINS = 1.5
 #: Beyond this ratio of peak to noise a position is limited by the window, not by noise.
@@ -104,6 +104,18 @@ class Calibration:
         """The measured lattice vectors (y, x) [px], None where the pixel size is to be kept."""
         return self.fit.lattice_px if self.status in ("agrees", "measured") else None
 
+    def prior(
+        self,
+        projection: Projection,
+        shape: tuple[int, int],
+        contrast: Literal["bright", "dark"] = "bright",
+    ) -> Prior:
+        """Expectations for the field ``shape`` (H, W): from the measured lattice where it may be
+        used, from the pixel size otherwise."""
+        if self.lattice_px is None:
+            return projection.prior(shape, pixel_size_nm=self.pixel_size_nm, contrast=contrast)
+        return projection.prior(shape, lattice_px=self.lattice_px, contrast=contrast)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         plain = asdict(self)
@@ -161,7 +173,8 @@ def _way(vector: Vector) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{abs(ratio - 1) * 100:.1f} % too {'long' if ratio > 1 else 'short'}"
+    percent = f"{abs(ratio - 1) * 100:.1f}"
+    return "right" if percent == "0.0" else f"{percent} % too {'long' if ratio > 1 else 'short'}"
 
 
 def measure_lattice(
@@ -187,20 +200,25 @@ def measure_lattice(
         return nothing
     # few periods in the field: the peaks overlap and only the waves tell the readings apart
     best = max((_Reading.of(search_in, field, r) for r in readings), key=lambda r: r.confidence)
-    best = best.upright()
-    lattice = best.lattice_px * binned
-    rotation, _ = _rotation(np.linalg.inv(nominal) @ lattice)
-    lengths = np.linalg.norm(lattice, axis=1) / np.linalg.norm(nominal, axis=1)
-    (ay, ax), (by, bx) = lattice.tolist()
-    return LatticeFit(
-        lattice_px=((ay, ax), (by, bx)),
-        ratios=(float(lengths[0]), float(lengths[1])),
-        rotation_deg=rotation,
-        angle_error_deg=_angle(lattice) - _angle(nominal),
+    found = replace(
+        nothing,
         reflections=best.found,
         contrast=best.contrast,
         confidence=best.confidence,
         reliable=best.reliable,
+    )
+    return _located(found, best.upright().lattice_px * binned, nominal) if best.reliable else found
+
+
+def _located(fit: LatticeFit, lattice: Float, nominal: Float) -> LatticeFit:
+    (ay, ax), (by, bx) = lattice.tolist()
+    lengths = np.linalg.norm(lattice, axis=1) / np.linalg.norm(nominal, axis=1)
+    return replace(
+        fit,
+        lattice_px=((ay, ax), (by, bx)),
+        ratios=(float(lengths[0]), float(lengths[1])),
+        rotation_deg=_rotation(np.linalg.inv(nominal) @ lattice)[0],
+        angle_error_deg=_angle(lattice) - _angle(nominal),
     )
 
 
@@ -287,6 +305,7 @@ class _Spectrum:
     """
 
     power: Float
+    log_power: Float
     threshold: float
     peaks: Float
     strengths: Float
@@ -309,8 +328,9 @@ class _Spectrum:
         where = np.argwhere(tops)
         strengths = flat[tuple(where.T)]
         order = np.argsort(-strengths, kind="stable")[:MOST_PEAKS]
-        peaks = _sharpened(flat, where[order]) - np.array(flat.shape) // 2
-        return cls(flat, threshold, peaks, strengths[order])
+        log = np.log(np.maximum(flat, 1e-3))
+        peaks = _vertices(log, where[order]) - np.array(flat.shape) // 2
+        return cls(flat, log, threshold, peaks, strengths[order])
 
     @property
     def size(self) -> Float:
@@ -331,7 +351,7 @@ class _Spectrum:
         values = np.where(near, self.power[around[..., 0], around[..., 1]], 0.0)
         best = np.argmax(values, axis=1)
         rows = np.arange(len(best))
-        places = _sharpened(self.power, around[rows, best]) - self.centre
+        places = _vertices(self.log_power, around[rows, best]) - self.centre
         return places, np.where(inside, values[rows, best], 0.0)
 
 
@@ -373,67 +393,63 @@ def _ring_level(power: Float, radius: Float, width: float = 3.0, rings: int = 24
     return found
 
 
-def _sharpened(power: Float, tops: NDArray[Any]) -> Float:
-    """Sub-bin places of maxima: the vertex of a parabola through the logarithm, per axis."""
-    size = np.array(power.shape)
+def _vertices(height: Float, tops: NDArray[Any]) -> Float:
+    """Sub-pixel places of maxima: the vertex of a parabola along each axis."""
+    last = np.array(height.shape) - 1
     place = tops.astype(float)
     for axis in (0, 1):
         step = np.eye(2, dtype=int)[axis]
-        around = [power[tuple(((tops + s * step) % size).T)] for s in (-1, 0, 1)]
-        before, here, after = (np.log(np.maximum(values, 1e-3)) for values in around)
-        bend = np.minimum(before - 2 * here + after, -1e-6)
+        before, here, after = (
+            height[tuple(np.clip(tops + s * step, 0, last).T)] for s in (-1, 0, 1)
+        )
+        bend = np.minimum(before - 2 * here + after, -1e-12)
         place[:, axis] += np.clip(0.5 * (before - after) / bend, -0.6, 0.6)
     return place
 
 
 @dataclass(frozen=True, eq=False)
 class _Reflections:
-    """What a projection should show: ``indices`` ``[K, 2]`` of one half plane, and ``amplitudes``
-    relative to the strongest, strongest first."""
+    """What a projection should show: ``indices`` ``[K, 2]`` of one half plane and ``amplitudes``
+    relative to the strongest, strongest first; ``table`` holds all of them by index, the origin in
+    the middle and a frame of zeros around."""
 
     projection: Projection
     indices: Float
     amplitudes: Float
+    table: Float
 
     @classmethod
     def of(cls, projection: Projection) -> _Reflections:
         lattice = np.array(projection.lattice_nm)
         fastest = math.sqrt(-math.log(WEAKEST / 4) / 2) / (math.pi * _column_sigma(projection))
         reach = np.ceil(fastest * np.linalg.norm(lattice, axis=1)).astype(int)
-        indices = np.array(list(product(*(range(-n, n + 1) for n in reach))), dtype=float)
-        indices = indices[(indices @ [1.0, 1e-6]) > 0]
-        amplitudes = np.abs(_structure_factors(projection, indices))
-        amplitudes = amplitudes / amplitudes.max()
-        order = np.argsort(-np.round(amplitudes, 6), kind="stable")[:MOST_REFLECTIONS]
-        order = order[amplitudes[order] > WEAKEST]
-        return cls(projection, indices[order], amplitudes[order])
+        grid = np.indices(2 * reach + 1).reshape(2, -1).T - reach
+        table = np.abs(_structure_factors(projection, grid))
+        table[len(table) // 2] = 0.0
+        table /= table.max()
+        order = np.argsort(-np.round(table, 6), kind="stable")
+        order = order[(grid[order] @ [1.0, 1e-6] > 0) & (table[order] > WEAKEST)]
+        order = order[:MOST_REFLECTIONS]
+        framed = np.pad(table.reshape(2 * reach + 1), 1)
+        return cls(projection, grid[order].astype(float), table[order], framed)
 
     def slowest(self, lattice_px: Float) -> float:
         """The lowest frequency a strained lattice may have [cycles/px]."""
         frequency = np.linalg.norm(self.indices @ np.linalg.inv(lattice_px).T, axis=1)
         return float(frequency.min()) / math.sqrt(MOST_STRAIN)
 
-    @cached_property
-    def table(self) -> Float:
-        """Relative amplitudes by index, zero at the origin and in a frame of 1 around."""
-        reach = int(np.abs(self.indices).max())
-        grid = np.array(list(product(range(-reach, reach + 1), repeat=2)), dtype=float)
-        amplitudes = np.abs(_structure_factors(self.projection, grid))
-        amplitudes[len(grid) // 2] = 0.0
-        square = amplitudes.reshape(2 * reach + 1, -1) / amplitudes.max()
-        return np.pad(square, 1)
-
 
 def _column_sigma(projection: Projection) -> float:
     return max(COLUMN_SIGMA_SPACINGS * projection.spacing_nm, COLUMN_SIGMA_NM)
 
 
-def _structure_factors(projection: Projection, indices: Float) -> Complex:
-    """Of columns as wide as a probe shows them, for a pixel size without distortion."""
-    phases = np.exp(-2j * np.pi * indices @ projection.columns.T)
+def _structure_factors(projection: Projection, indices: NDArray[Any]) -> Complex:
+    """Of columns as wide as a probe shows them."""
+    factors = np.zeros(len(indices), dtype=complex)
+    for place, weight in zip(projection.columns, projection.weights, strict=True):
+        factors += weight * np.exp(-2j * np.pi * (indices @ place))
     frequency = np.linalg.norm(indices @ np.linalg.inv(np.array(projection.lattice_nm)).T, axis=-1)
-    blur = np.exp(-2 * (np.pi * _column_sigma(projection) * frequency) ** 2)
-    return np.asarray((phases @ projection.weights) * blur)
+    return factors * np.exp(-2 * (np.pi * _column_sigma(projection) * frequency) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -452,7 +468,7 @@ class _Search:
     ) -> _Search:
         from scipy.ndimage import maximum_filter
 
-        heights = np.log(np.maximum(spectrum.power / spectrum.threshold, 1.0))
+        heights = np.maximum(spectrum.log_power - math.log(spectrum.threshold), 0.0)
         heights = maximum_filter(heights, 3)  # a reading from two peaks is a bin off elsewhere
         return cls(spectrum, reflections, heights, nominal_px, search)
 
@@ -470,21 +486,23 @@ class _Search:
         return (np.abs(scale - 1) < self.search) & (strain < MOST_STRAIN)
 
     def readings(self) -> list[Float]:
-        """The most likely lattices, no two of them alike, refined on the peaks."""
-        guesses = self._guesses()
-        kept: list[Float] = []
-        for guess in guesses[np.argsort(-self.score(guesses), kind="stable")]:
-            if len(kept) == MOST_READINGS:
-                break
-            if not any(_same_lattice(guess, other) for other in kept):
-                kept.append(guess)
-        refined = [self.refined(guess) for guess in kept]
+        """The most likely lattices, refined on the peaks, no two of them alike."""
+        refined = [self.refined(guess) for guess in self._best(self._guesses(), MOST_GUESSES)]
         refined = [r for r in refined if self.allowed(r[None])[0]]
-        if not refined:
-            return []
-        scores = self.score(np.array(refined))
-        order = np.argsort(-scores, kind="stable")
-        return [refined[i] for i in order[:4] if scores[i] > 0.75 * scores.max()]
+        return self._best(np.array(refined), MOST_READINGS, worst=0.75)
+
+    def _best(self, lattices: Float, most: int, worst: float = 0.0) -> list[Float]:
+        """The lattices of the highest scores, down to a share of the best, no two alike."""
+        kept: list[Float] = []
+        if len(lattices) == 0:
+            return kept
+        scores = self.score(lattices)
+        for i in np.argsort(-scores, kind="stable"):
+            if len(kept) == most or scores[i] < worst * scores.max():
+                break
+            if not any(_same_lattice(lattices[i], other) for other in kept):
+                kept.append(lattices[i])
+        return kept
 
     def _guesses(self) -> Float:
         """Every allowed reading of two peaks as two strong reflections ``[C, 2, 2]``."""
@@ -526,7 +544,7 @@ class _Search:
         whole = np.rint(indices)
         near = np.linalg.norm((indices - whole) @ reciprocal, axis=-1) < NEAR_BINS
         table = self.reflections.table
-        reach = len(table) // 2
+        reach = np.array(table.shape) // 2
         rows = (np.clip(whole, -reach, reach) + reach).astype(int)
         return near & (table[rows[..., 0], rows[..., 1]] > WEAKEST / 4)
 
@@ -592,10 +610,8 @@ class _Waves:
             [(a**m * w).conj().T @ e for m in range(3)]
             for a, w, e in zip(axes, weighted, waves, strict=True)
         ]
-        plain, tilted = (
-            field.image @ weighted[1].conj(),
-            field.image @ (axes[1] * weighted[1].conj()),
-        )
+        plain = field.image @ weighted[1].conj()
+        tilted = field.image @ (axes[1] * weighted[1].conj())
         self._seen = (weighted[0].conj() * plain).sum(axis=0)
         self._seen_tilted = (
             (axes[0] * weighted[0].conj() * plain).sum(axis=0),
@@ -622,7 +638,7 @@ class _Waves:
         normal = np.real(normal - coupling.conj().T @ self._solve @ coupling)
         rest = [self._seen_tilted[a] - self._moment(a) @ self.amplitudes for a in (0, 1)]
         slope = np.array([np.real(slopes[j].conj() @ rest[a]) for j, a in names])
-        guard = 1e-9 * (np.trace(normal) + 1e-300) * np.eye(4)
+        guard = (1e-9 * np.trace(normal) + 1e-30) * np.eye(4)
         step = np.linalg.solve(normal + guard, slope).reshape(2, 2)
         return np.asarray(self.reciprocal + step)
 
@@ -711,11 +727,13 @@ _BASES = [
 
 
 #: Widths, in spacings, of the Gaussians whose difference shows columns: the inner one as wide as a
-#: column, the outer one reaching to its neighbours.
+#: column, the outer one short of its neighbours, so that Ba does not put Ti in the shade.
 INNER, OUTER = 0.15, 0.3
+#: A column stands this many standard deviations out of the noise, and reaches this share of the
+#: strong columns.
+SIGNIFICANT, FAINTEST = 3.0, 0.1
+#: The refinement starts below the dominant period: weak columns lie between those that set it.
 START = 0.65
-SIG = 3.0
-REL = 0.12
 
 
 def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
@@ -803,18 +821,10 @@ def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
     values = response[tops]
     if not len(values):
         return np.empty((0, 2))
-    limit = max(SIG * noise.of_difference(spacing), REL * float(np.quantile(values, 0.9)))
-    where = np.argwhere(tops & (response > limit))
-    size = np.array(image.shape)
-    place = where.astype(float)
-    for axis in (0, 1):
-        step = np.eye(2, dtype=int)[axis]
-        before, here, after = (
-            response[tuple(np.clip(where + s * step, 0, size - 1).T)] for s in (-1, 0, 1)
-        )
-        bend = np.minimum(before - 2 * here + after, -1e-12)
-        place[:, axis] += np.clip(0.5 * (before - after) / bend, -0.5, 0.5)
-    return place
+    limit = max(
+        SIGNIFICANT * noise.of_difference(spacing), FAINTEST * float(np.quantile(values, 0.9))
+    )
+    return _vertices(response, np.argwhere(tops & (response > limit)))
 
 
 def _nearest(found: Float, spacing: float, shape: tuple[int, ...]) -> Float | None:

@@ -7,12 +7,14 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scopegym.agents.base import Pick
 from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Trial
 from scopegym.experiments.outputs import recipe
@@ -37,22 +39,25 @@ PAGE_IMAGE_PX = 1600
 #: Positions that one page holds, 5.4 bytes each; the trials of lowest value go without beyond it.
 MOST_POSITIONS = 300_000
 #: Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008).
-ORANGE, BLUE, VERMILION, GREY = "#e69f00", "#0072b2", "#d55e00", "#8c8c8c"
+BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#8c8c8c"
+#: The rings: amber is far from every grey, for all kinds of colour vision.
+AMBER = "#ffb000"
 #: Distances from the ideal, in shares of a term's range, that an axis labels.
 TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 #: What a task counts.
 NOUNS = {"atoms": "columns", "disorder": "columns", "speckle": "speckles"}
-#: Ways to pick from a front, with the matplotlib marker that shows the pick.
-PICKS = {"value": "^", "euclidean": "D", "chebyshev": "s"}
+#: Ways to pick from a front: name in print, and matplotlib marker.
+PICKS: dict[Pick, tuple[str, str]] = {
+    "value": ("best value", "^"),
+    "euclidean": ("nearest to ideal, Euclidean", "D"),
+    "chebyshev": ("nearest to ideal, Chebyshev", "s"),
+}
 #: Where a figure of the prior came from, in words.
 SOURCES = {
     "crystal": "from the crystal",
     "given": "given by the user",
     "estimated": "estimated from this image",
 }
-
-
-# --- pictures -------------------------------------------------------------------------------------
 
 
 def write_overlay(result: Result, path: str | Path) -> None:
@@ -86,7 +91,7 @@ def draw_overlay(result: Result) -> Figure:
     if points is not None:
         _draw_rings(axes, points, result.problem.prior, zoom)
     if result.problem.micrograph.pixel_size_nm is not None:
-        _draw_scale_bar(axes, width, height, result.problem.micrograph.pixel_size_nm)
+        _draw_scale_bar(axes, grey.shape, zoom, result.problem.micrograph.pixel_size_nm)
     axes.set_xlim(extent[:2])
     axes.set_ylim(extent[2:])
     return figure
@@ -97,8 +102,8 @@ def _draw_rings(axes: Axes, points: Points, prior: Prior, zoom: int) -> None:
     from matplotlib.patheffects import Normal, Stroke
 
     diameter = np.full(len(points), 2 * RING * prior.scale_px)
-    # A tenth of the ring's radius [px] in points, between a hairline and a bold line.
-    width = min(max(0.1 * RING * prior.scale_px * zoom, 1.0), 2.5) * 0.72
+    # A seventh of the ring's radius [px], between a hairline and a bold line; 0.72 points a pixel.
+    width = min(max(RING * prior.scale_px * zoom / 7, 1.1), 2.5) * 0.72
     rings = EllipseCollection(
         diameter,
         diameter,
@@ -107,19 +112,20 @@ def _draw_rings(axes: Axes, points: Points, prior: Prior, zoom: int) -> None:
         offsets=points.yx[:, ::-1],
         transOffset=axes.transData,
         facecolors="none",
-        edgecolors=ORANGE,
+        edgecolors=AMBER,
         linewidths=width,
     )
     # A dark seam keeps the ring visible where the image is white.
-    rings.set_path_effects([Stroke(linewidth=2 * width, foreground="#0008"), Normal()])
+    rings.set_path_effects([Stroke(linewidth=width + 0.9, foreground="#0007"), Normal()])
     axes.add_collection(rings)
 
 
-def _draw_scale_bar(axes: Axes, width: int, height: int, pixel_size_nm: float) -> None:
+def _draw_scale_bar(axes: Axes, shape: tuple[int, int], zoom: int, pixel_size_nm: float) -> None:
     from matplotlib.patches import Rectangle
 
+    height, width = shape
     nm = nice_length(0.25 * width * pixel_size_nm)
-    bar, unit = nm / pixel_size_nm, width / 100
+    bar, unit = nm / pixel_size_nm, max(shape) / 100
     box = Rectangle((unit, height - 7 * unit), bar + 3 * unit, 6 * unit, color="#000a", lw=0)
     axes.add_patch(box)
     axes.add_patch(Rectangle((2.5 * unit, height - 2.7 * unit), bar, 0.7 * unit, color="w", lw=0))
@@ -130,12 +136,12 @@ def _draw_scale_bar(axes: Axes, width: int, height: int, pixel_size_nm: float) -
         color="white",
         ha="center",
         va="bottom",
-        fontsize=axes.figure.get_figwidth() * 1.6,
+        fontsize=1.6 * unit * zoom,
     )
 
 
 def draw_front(result: Result) -> Figure:
-    """Draw all trials and the Pareto front in the two terms that tell its trials apart best.
+    """Draw all trials and the Pareto front in the two terms that conflict most.
 
     With more than two terms a trial of the front may look beaten here: it wins in another term.
     """
@@ -149,16 +155,16 @@ def draw_front(result: Result) -> Figure:
     front = list(result.front)
     axes.scatter(*_places(front, x, y), s=42, color=BLUE, ec="w", lw=0.8, label="Pareto front")
     chosen = _places([result.chosen], x, y)
-    axes.scatter(*chosen, s=70, color=VERMILION, ec="w", lw=0.8, label=f"chosen by {result.pick}")
-    for number, (pick, marker) in enumerate(PICKS.items()):
-        place = _places([result.front.best(pick)], x, y)  # type: ignore[arg-type]
+    label = f"chosen by {result.pick}"
+    axes.scatter(*chosen, s=70, color=VERMILION, ec="w", lw=0.8, zorder=3, label=label)
+    for number, (pick, (name, marker)) in enumerate(PICKS.items()):
+        place = _places([result.front.best(pick)], x, y)
         size = 190 + 90 * number  # nested, so that picks that coincide can all be seen
-        axes.scatter(*place, s=size, marker=marker, fc="none", ec="k", lw=1.1, label=f"best {pick}")
+        axes.scatter(*place, s=size, marker=marker, fc="none", ec="k", lw=1.1, label=name)
     axes.scatter(x.place(x.best), y.place(y.best), s=130, marker="*", color="k", label="ideal")
     _label_axes(axes, x, y)
-    shown = f"2 of {len(result.problem.reward.weights)} terms" if x.name != y.name else ""
-    axes.set_title(f"{len(front)} of {len(result.trials)} trials on the front; {shown}", size=10)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    axes.set_title(f"{len(front)} of {len(result.trials)} trials on the front", size=10)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9, labelspacing=1.2)
     return figure
 
 
@@ -246,18 +252,21 @@ VALUE = Axis("value", "maximize", 0.0, 1.0)
 
 
 def telling_axes(result: Result) -> tuple[Axis, Axis]:
-    """The two terms in which the front's trials differ most, in the reward's order.
+    """The two terms that conflict most along the front, in the reward's order.
 
-    A front of one trial does not differ; there all trials are compared. A reward of one term is
-    shown against the value.
+    These are the two whose places have the smallest covariance, counted from the worst to the best
+    end: where one gains, the other loses. Terms that only rise and fall together would show a line
+    and no choice. A reward of one term is shown against the value.
     """
     axes = [Axis.of_term(term) for term in result.problem.reward.terms]
     if len(axes) == 1:
         return axes[0], VALUE
     trials = list(result.front) if len(result.front) > 1 else list(result.trials)
-    spread = {axis.name: float(np.std([axis.of(trial) for trial in trials])) for axis in axes}
-    first, second = sorted(axes, key=lambda axis: -spread[axis.name])[:2]
-    return (first, second) if axes.index(first) < axes.index(second) else (second, first)
+    gaps = np.array([[abs(axis.of(t) - axis.place(axis.best)) for t in trials] for axis in axes])
+    gaps -= gaps.mean(axis=1, keepdims=True)
+    pairs = combinations(range(len(axes)), 2)
+    first, second = min(pairs, key=lambda pair: float(gaps[pair[0]] @ gaps[pair[1]]))
+    return axes[first], axes[second]
 
 
 def grey_levels(data: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -279,11 +288,8 @@ def length_name(nm: float) -> str:
     """A length with the unit in which it is a handy number."""
     for factor, unit in ((1e6, "mm"), (1e3, "µm"), (1.0, "nm")):
         if nm >= factor:
-            return f"{nm / factor:.4g} {unit}"
-    return f"{nm * 1e3:.4g} pm"
-
-
-# --- the page -------------------------------------------------------------------------------------
+            return f"{nm / factor:.3g} {unit}"
+    return f"{nm * 1e3:.3g} pm"
 
 
 def write_report(result: Result, path: str | Path) -> None:
@@ -311,7 +317,7 @@ class Entry:
 
     number: int
     trial: Trial
-    #: What it is: ``chosen``, ``best value``, ``best euclidean``, ``best chebyshev``.
+    #: What it is: ``chosen``, and the names of ``PICKS``.
     marks: tuple[str, ...]
     count: int
     layer: dict[str, Any] | None
@@ -334,7 +340,7 @@ def entries(result: Result) -> list[Entry]:
 
 def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
     chosen = ("chosen",) if trial is result.chosen else ()
-    best = (f"best {pick}" for pick in PICKS if result.front.best(pick) is trial)  # type: ignore[arg-type]
+    best = (name for pick, (name, _) in PICKS.items() if result.front.best(pick) is trial)
     return (*chosen, *best)
 
 
@@ -362,7 +368,7 @@ def _content(result: Result) -> dict[str, Any]:
         "noun": noun,
         "headline": headline(result, chosen.count),
         "expected": expected_text(problem.prior, problem.micrograph.data.shape),
-        "spacing": lengths(problem.prior.scale_px, problem.micrograph.pixel_size_nm),
+        "spacing": f"{problem.prior.scale_px:.3g} px",
         "notes": _notes(result),
         "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun),
         "entries": shown,
@@ -428,7 +434,7 @@ def _notes(result: Result) -> list[tuple[str, str]]:
     elif result.problem.micrograph.pixel_size_nm is None:
         notes = [("plain", "The pixel size is unknown, so all lengths are in pixels.")]
     else:
-        notes = [("plain", "The pixel size was taken as it is, without a check against a crystal.")]
+        notes = [("plain", "The pixel size was not checked against the image's own lattice.")]
     said = {text for _, text in notes}
     return notes + [("warning", text) for text in result.warnings if text not in said]
 
@@ -439,11 +445,11 @@ def prior_rows(prior: Prior, pixel_size_nm: float | None, noun: str) -> list[tup
     if prior.count is not None:
         rows.append(("count", f"{noun.capitalize()} in the field", f"{prior.count:,.1f}"))
     if prior.neighbour_sums_px:
-        sums = ", ".join(f"{length:.1f}" for length in sorted(set(prior.neighbour_sums_px)))
-        rows.append(("neighbour_sums_px", "Distances to four neighbours, summed", f"{sums} px"))
+        sums = ", ".join(dict.fromkeys(f"{px:.1f}" for px in sorted(prior.neighbour_sums_px)))
+        rows.append(("neighbour_sums_px", "Distances to four neighbours, summed [px]", sums))
     if prior.lattice_px is not None:
-        vectors = ", ".join(f"({y:.2f}, {x:.2f})" for y, x in prior.lattice_px)
-        rows.append(("lattice_px", "Lattice vectors (y, x)", f"{vectors} px"))
+        vectors = ", ".join(f"({y:.2f},\u00a0{x:.2f})" for y, x in prior.lattice_px)
+        rows.append(("lattice_px", "Lattice vectors (y, x) [px]", vectors))
     return [(name, text, _source(prior, key)) for key, name, text in rows]
 
 
@@ -453,9 +459,9 @@ def _source(prior: Prior, key: str) -> str:
 
 
 def lengths(px: float, pixel_size_nm: float | None) -> str:
-    """A length in pixels, and in nanometres where the scale is known."""
+    """A length in pixels, and as a true length where the scale is known."""
     text = f"{px:.3g} px"
-    return text if pixel_size_nm is None else f"{text} = {px * pixel_size_nm:.3g} nm"
+    return text if pixel_size_nm is None else f"{text} = {length_name(px * pixel_size_nm)}"
 
 
 def _step(result: Result, step: Step) -> dict[str, Any]:
@@ -465,7 +471,7 @@ def _step(result: Result, step: Step) -> dict[str, Any]:
     rows = []
     for name, value in step.params.items():
         space = operator.parameters[name].space
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
         unit = {"spacing": "× spacing"}.get(space.unit, space.unit)
         length = lengths(pixels[name], size) if isinstance(space, Scale) else ""
         rows.append((name, f"{text} {unit}".strip(), length))
@@ -486,8 +492,8 @@ def _term(term: Term, result: Result) -> dict[str, Any]:
 
 
 def sentence(docstring: str) -> str:
-    """The first paragraph of a docstring on one line."""
-    return " ".join(docstring.split("\n\n")[0].split())
+    """The first paragraph of a docstring on one line, without its markup."""
+    return " ".join(docstring.split("\n\n")[0].replace("``", "").split())
 
 
 def _timing(timing: Mapping[str, float]) -> list[tuple[str, float, float]]:

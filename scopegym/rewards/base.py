@@ -159,9 +159,10 @@ class Reward:
         """The inverse of ``to_dict``. Raises ScopegymError on malformed or unknown entries."""
         try:
             weights = {str(term): float(weight) for term, weight in plain["weights"].items()}
-            return cls(str(plain["name"]), weights, plain["scalarisation"])
-        except (AttributeError, KeyError, TypeError) as error:
+            name, scalarisation = str(plain["name"]), plain["scalarisation"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ScopegymError(f"The recipe's reward is malformed: {error!r}.") from None
+        return cls(name, weights, scalarisation)
 
     @property
     def terms(self) -> tuple[Term, ...]:

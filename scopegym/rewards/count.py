@@ -14,34 +14,44 @@ def count_error(points: Points, prior: Prior) -> float:
     """|N - N_expected| / N_expected in the inner region (|QC| of paper 000, equation 1).
 
     Columns closer than half a spacing to the border do not count; from there their weight rises
-    linearly to 1 over the longest lattice period. A hard edge counts a perfect lattice up to a
-    row too many or too few; a ramp of one period counts it right wherever the lattice lies.
+    smoothly to 1 over the longest lattice period and one spacing. A hard edge counts a perfect
+    lattice up to a row too many or too few; this ramp counts it right within 2 % wherever it lies
+    and however it is turned, in fields of three periods and more.
     """
     if prior.count is None:
         return float("nan")
-    found, area = 1.0, 1.0
-    weights = np.ones(len(points))
-    for axis, length in enumerate(points.shape):
-        margin, ramp = _edge(length, prior)
-        weights *= _ramp(points.yx[:, axis], length, margin, ramp)
-        area *= length - 2 * margin - ramp
-    found = float(weights.sum())
-    expected = prior.count * area / (points.shape[0] * points.shape[1])
-    return abs(found - expected) / expected if expected > 0 else float("nan")
-
-
-def _edge(length: int, prior: Prior) -> tuple[float, float]:
-    """Margin and ramp [px] along an axis of this length; a short axis gets a shorter ramp."""
     margin = prior.scale_px / 2
+    weights, area = np.ones(len(points)), 1.0
+    for position, length in zip(points.yx.T, points.shape, strict=True):
+        inner = length - 2 * margin
+        if inner <= 0:
+            return float("nan")
+        period, bend = _ramp(prior)
+        # A short axis gets a shorter ramp.
+        shrink = min(1.0, inner / 2 / (period + bend))
+        # The field of pixels 0..length-1 reaches from -0.5 to length - 0.5.
+        depth = np.minimum(position + 0.5, length - 0.5 - position) - margin
+        weights *= _weight(depth, shrink * period, shrink * bend)
+        area *= inner - shrink * (period + bend)
+    expected = prior.count * area / (points.shape[0] * points.shape[1])
+    return abs(float(weights.sum()) - expected) / expected if expected > 0 else float("nan")
+
+
+def _ramp(prior: Prior) -> tuple[float, float]:
+    """The two lengths [px] that the ramp averages over: rows that far apart leave no error."""
     if prior.lattice_px is None:
-        period = 2 * prior.scale_px
-    else:
-        period = max(np.hypot(*vector) for vector in prior.lattice_px)
-    return margin, max(min(period, (length - 2 * margin) / 2), 1e-9)
+        return 2 * prior.scale_px, prior.scale_px
+    period = max(float(np.hypot(*vector)) for vector in prior.lattice_px)
+    return max(period, prior.scale_px), prior.scale_px
 
 
-def _ramp(position: Array, length: int, margin: float, ramp: float) -> Array:
-    # The field of pixels 0..length-1 reaches from -0.5 to length - 0.5.
-    inside = np.minimum(position + 0.5, length - 0.5 - position) - margin
-    weights: Array = np.clip(inside / ramp, 0, 1)
-    return weights
+def _weight(depth: Array, period: float, bend: float) -> Array:
+    """A linear ramp of length ``period``, smoothed with a box of length ``bend`` [px]."""
+    weight: Array = (_ramp_integral(depth, period) - _ramp_integral(depth - bend, period)) / bend
+    return weight
+
+
+def _ramp_integral(depth: Array, period: float) -> Array:
+    risen = np.clip(depth, 0, period)
+    integral: Array = risen**2 / (2 * period) + np.maximum(depth - period, 0)
+    return integral

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scopegym import cache
 from scopegym.artifacts import Array, Points, Source, readonly
 from scopegym.operators.filters import smooth
+from scopegym.operators.peaks import peaks
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
 
@@ -17,6 +19,8 @@ from scopegym.rewards.base import reward_term
 NARROW, WIDE = 0.15, 0.45
 #: Random places that a position is compared with; the rank is then known to half a per cent.
 PLACES = 20_000
+#: Below this even the best places of an image are no columns; keeps the quotient finite.
+LEAST_ATTAINABLE = 0.1
 
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
@@ -24,31 +28,56 @@ def image_evidence(source: Source, points: Points, prior: Prior) -> float:
     """How much more often than by chance a position is more column-like than a random place.
 
     Both are judged by a difference of Gaussians of the untouched image. With P the probability
-    that a position has the higher response: 2 P - 1, so 1 is always and 0 is no evidence. Without
-    this term the right lattice shifted by half a cell is as good as the truth.
+    that a position has the higher response, the term is 2 P - 1 relative to the same figure for
+    the expected number of the most column-like places of this image: 1 is as good as the image
+    allows, 0 is chance. Without this term the right lattice shifted by half a cell is as good as
+    the truth.
     """
     inner = points.yx[points.inner(prior.scale_px / 2)]
     if not len(inner):
         return float("nan")
-    response, places = cache.current().get(
-        ("evidence", source.key, prior.scale_px, prior.contrast),
-        lambda: _column_likeness(source, prior),
+    likeness = cache.current().get(
+        ("evidence", source.key, prior.scale_px, prior.count, prior.contrast),
+        lambda: _Likeness.of(source, prior),
     )
-    rank = np.searchsorted(places, _bilinear(response, inner)) / len(places)
-    return float(2 * rank.mean() - 1)
+    return likeness.above_chance(_bilinear(likeness.response, inner)) / likeness.attainable
 
 
-def _column_likeness(source: Source, prior: Prior) -> tuple[Array, ...]:
-    """The response everywhere, and its sorted values at evenly strewn inner places."""
-    narrow, wide = (smooth(source.pixels, k * prior.scale_px) for k in (NARROW, WIDE))
-    response = narrow - wide if prior.contrast == "bright" else wide - narrow
-    margin = int(min(prior.scale_px / 2, (min(source.shape) - 1) // 2))
-    inner = response[margin : source.shape[0] - margin, margin : source.shape[1] - margin].ravel()
-    # A stride prime to the width visits all rows and columns alike, and needs no random numbers.
-    stride = max(1, inner.size // PLACES)
-    while math.gcd(stride, source.shape[1] - 2 * margin) > 1:
-        stride += 1
-    return readonly(response), readonly(np.sort(inner[::stride]))
+@dataclass(frozen=True)
+class _Likeness:
+    """How column-like every place is, the sorted values at random places, and the best figure
+    that the expected number of positions could have."""
+
+    response: Array
+    places: Array
+    attainable: float
+
+    @classmethod
+    def of(cls, source: Source, prior: Prior) -> _Likeness:
+        narrow, wide = (smooth(source.pixels, k * prior.scale_px) for k in (NARROW, WIDE))
+        response = readonly(narrow - wide if prior.contrast == "bright" else wide - narrow)
+        margin = int(min(prior.scale_px / 2, (min(source.shape) - 1) // 2))
+        inner = response[margin : source.shape[0] - margin, margin : source.shape[1] - margin]
+        # A stride prime to the width visits all rows and columns alike, without random numbers.
+        stride = max(1, inner.size // PLACES)
+        while math.gcd(stride, inner.shape[1]) > 1:
+            stride += 1
+        found = cls(response, readonly(np.sort(inner.ravel()[::stride])), 1.0)
+        if prior.count is None:
+            return found
+        count = max(1, round(prior.count * inner.size / response.size))
+        _, best = peaks(inner, prior.scale_px / 2, -np.inf)
+        return replace(found, attainable=max(found.above_chance(best[:count]), LEAST_ATTAINABLE))
+
+    def above_chance(self, values: Array) -> float:
+        """2 P - 1 for responses ``[N]``."""
+        rank = np.searchsorted(self.places, values) / len(self.places)
+        return float(2 * rank.mean() - 1) if len(values) else 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held [bytes]."""
+        return self.response.nbytes + self.places.nbytes
 
 
 def _bilinear(field: Array, yx: Array) -> Array:

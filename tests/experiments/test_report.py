@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import Front
-from scopegym.artifacts import Points, State
+from scopegym.artifacts import State
+from scopegym.calibration import Calibration, LatticeFit
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
@@ -28,7 +29,7 @@ from scopegym.experiments import report
 from scopegym.experiments.report import draw_front, draw_overlay, render_report, write_report
 from scopegym.experiments.solve import Result, solve
 from scopegym.micrograph import Micrograph
-from scopegym.rewards.base import Reward
+from scopegym.rewards.base import Reward, Score
 
 HOSTILE = "<script>alert(1)</script>.tif"
 
@@ -78,8 +79,8 @@ class TestPage:
         step = next(s for s in result.chosen.workflow if s.op == "refine_positions")
         rows = {name: row for name, *row in report._step(result, step)["rows"]}
         px = step.params["radius"] * result.problem.prior.scale_px
-        assert rows["radius"][0] == f"{step.params['radius']:.4g} × spacing"
-        assert rows["radius"][1] == f"{px:.3g} px = {px * 0.0335:.3g} nm"
+        assert rows["radius"][0] == f"{step.params['radius']:.3g} × spacing"
+        assert rows["radius"][1] == f"{px:.3g} px = {px * 33.5:.3g} pm"
 
     def test_positions_of_every_front_trial_are_in_it(self, result: Result, page: str) -> None:
         entries = data_of(page)["entries"]
@@ -100,9 +101,19 @@ class TestPage:
         shown = [unescape(text) for hidden, text in recipes if not hidden]
         assert [Workflow.from_yaml(text) for text in shown] == [result.chosen.workflow]
 
+    @pytest.mark.parametrize(("status", "kind"), [("agrees", "good"), ("measured", "warning")])
+    def test_the_verdict_on_the_scale_is_said_once(
+        self, result: Result, status: Any, kind: str
+    ) -> None:
+        fit = LatticeFit(((1.0, 0.0), (0.0, 1.0)))
+        verdict = Calibration(status, "A verdict.", ("[001]", "[010]"), (1.0, 1.0), 0.03, 0.1, fit)
+        page = render_report(replace(result, calibration=verdict, warnings=("A verdict.", "More.")))
+        assert f'<p class="note {kind}">A verdict.</p>' in page
+        assert page.count("A verdict.") == 1
+        assert "More." in page
+
     def test_it_loads_nothing(self, page: str) -> None:
-        outside = re.findall(r"(?:src|href|action)\s*=\s*[\"']?(?!data:)[^\s>]+", page)
-        assert [text for text in outside if "image_png" not in text] == []
+        assert re.findall(r"\b(?:src|srcset|href|action|poster)\s*=\s*(?!\"data:)", page) == []
         # The one address is the name of the SVG language, which nothing is loaded from.
         assert set(re.findall(r"https?://[^\s\"'<]+", page)) == {"http://www.w3.org/2000/svg"}
         assert "@import" not in page
@@ -177,15 +188,29 @@ class TestUnusual:
 
 
 class TestPictures:
+    def test_the_front_is_shown_in_the_terms_that_conflict(self, result: Result) -> None:
+        """Count and spacing rise together, evidence falls as both rise."""
+        values = [(0.0, 0.0, 0.6), (0.2, 0.1, 0.8), (0.4, 0.2, 0.9)]
+        names = ("count_error", "spacing_error", "image_evidence")
+        problem = replace(result.problem, reward=Reward("three", dict.fromkeys(names, 1.0)))
+        trials = tuple(
+            replace(result.trials[0], score=Score(dict(zip(names, row, strict=True)), 0.5))
+            for row in values
+        )
+        made_up = replace(
+            result, problem=problem, trials=trials, front=Front(problem.reward, trials)
+        )
+        assert len(made_up.front) == 3
+        shown = [axis.name for axis in report.telling_axes(made_up)]
+        assert shown == ["count_error", "image_evidence"]
+
     def test_the_overlay_is_the_image_enlarged_by_a_whole_number(self, result: Result) -> None:
         figure = draw_overlay(result)
         assert tuple(figure.get_size_inches() * figure.dpi) == pytest.approx((96 * 8, 128 * 8))
 
     def test_rings_sit_on_the_positions(self, result: Result) -> None:
         axes = draw_overlay(result).axes[0]
-        np.testing.assert_array_equal(
-            axes.collections[0].get_offsets(), result.points.yx[:, ::-1]
-        )
+        np.testing.assert_array_equal(axes.collections[0].get_offsets(), result.points.yx[:, ::-1])
 
     def test_the_scale_bar_needs_a_scale(self, result: Result) -> None:
         assert [t.get_text() for t in draw_overlay(result).axes[0].texts] == ["500 pm"]
@@ -236,7 +261,9 @@ class Browser:
         "--remote-debugging-pipe",
     )
     #: The browser reads commands from descriptor 3 and writes answers to 4.
-    LAUNCHER = "import os, sys; os.dup2({0}, 3); os.dup2({1}, 4); os.execvp(sys.argv[1], sys.argv[1:])"
+    LAUNCHER = (
+        "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
 
     def __init__(self, program: str, profile: Path) -> None:
         theirs_in, self.commands = os.pipe()
@@ -309,7 +336,7 @@ class Browser:
 
     @property
     def complaints(self) -> list[str]:
-        """What the page's scripts threw or logged as an error, and what it asked the network for."""
+        """What the page threw, logged as an error or asked the network for."""
         found = []
         for event in self.events:
             method, params = event["method"], event["params"]
@@ -353,14 +380,11 @@ def address(result: Result, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
-SHOWN = "[...document.querySelectorAll('article.trial')].filter(e => !e.hidden).map(e => +e.dataset.number)"
+#: Numbers of the trials whose workflows, and whose recipes, can be seen.
+SHOWN = "[...document.querySelectorAll('article.trial:not([hidden])')].map(e => +e.dataset.number)"
+RECIPES = "[...document.querySelectorAll('pre.trial:not([hidden])')].map(e => +e.dataset.number)"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-#: A sum over the canvas, which tells one picture from another.
-PICTURE = (
-    "(() => { const c = document.getElementById('overlay'); const d = c.getContext('2d')"
-    ".getImageData(0, 0, c.width, c.height).data; let s = 0;"
-    "for (let i = 0; i < d.length; i += 4) s = (s * 31 + d[i]) % 1000003; return s; })()"
-)
+PICTURE = "document.getElementById('overlay').toDataURL()"
 
 
 class TestBrowser:
@@ -386,7 +410,7 @@ class TestBrowser:
         before = browser.value(PICTURE)
         browser.open(f"{address}#trial={other}", 1280)
         assert browser.value(SHOWN) == [other]
-        assert browser.value("document.querySelector('pre.trial:not([hidden])').dataset.number") == str(other)
+        assert browser.value(RECIPES) == [other]
         assert browser.value(PICTURE) != before
         assert browser.complaints == []
 

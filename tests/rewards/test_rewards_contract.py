@@ -192,13 +192,13 @@ def test_only_artifacts_and_the_prior_may_be_inputs(function):
 @pytest.mark.usefixtures("scratch")
 @pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, math.inf), (math.nan, 1)])
 def test_bounds_must_be_finite_and_rising(bounds: tuple[float, float]):
-    with pytest.raises(ScopegymError, match="harmless.*bounds"):
+    with pytest.raises(ScopegymError, match=r"harmless.*bounds"):
         reward_term(direction="minimize", bounds=bounds)(harmless)
 
 
 @pytest.mark.usefixtures("scratch")
 def test_direction_must_be_known():
-    with pytest.raises(ScopegymError, match="harmless.*direction"):
+    with pytest.raises(ScopegymError, match=r"harmless.*direction"):
         reward_term(direction="upwards", bounds=(0, 1))(harmless)
 
 
