@@ -39,12 +39,14 @@ WEAKEST = 0.08
 LEAKAGE = 3e-4
 #: Peaks, reflections, guesses and refined readings that are tried: the best first.
 MOST_PEAKS, MOST_REFLECTIONS, MOST_GUESSES, MOST_READINGS = 40, 60, 12, 4
+#: Guesses that are compared with each other, many of which are the same lattice.
+MOST_COMPARED = 1000
 #: A peak and a reflection nearer than this [bins] are taken for one: a window's main lobe.
 NEAR_BINS = 1.5
 #: Beyond this ratio of peak to noise a position is limited by the window, not by noise.
 MOST_POWER = 300.0
-#: Confidence from which a lattice counts as found. On simulated lattices up to noise 0.6 it is
-#: above 0.65, on photographs, noise and crystals other than the one looked for below 0.62.
+#: Confidence from which a lattice counts as found. The images of YBa2Cu3O7, BaTiO3 and MoS2 that
+#: it was tried on reach 0.74 to 0.92; of 6,110 trials on photographs, noise and blobs two passed.
 RELIABLE = 0.64
 #: Pixels per characteristic spacing that are enough; finer images are binned.
 ENOUGH_PX = 7
@@ -433,6 +435,13 @@ class _Reflections:
         framed = np.pad(table.reshape(2 * reach + 1), 1)
         return cls(projection, grid[order].astype(float), table[order], framed)
 
+    def strongest(self) -> Float:
+        """The strongest eight, and the strongest four that do not lie on a line with the first: in
+        a slim cell they may come late."""
+        y, x = self.indices.T
+        aside = np.flatnonzero(np.abs(y * x[0] - x * y[0]) > 0.5)[:4]
+        return self.indices[np.union1d(np.arange(min(8, len(y))), aside)]
+
     def slowest(self, lattice_px: Float) -> float:
         """The lowest frequency a strained lattice may have [cycles/px]."""
         frequency = np.linalg.norm(self.indices @ np.linalg.inv(lattice_px).T, axis=1)
@@ -497,11 +506,11 @@ class _Search:
         if len(lattices) == 0:
             return kept
         scores = self.score(lattices)
-        for i in np.argsort(-scores, kind="stable"):
-            if len(kept) == most or scores[i] < worst * scores.max():
-                break
-            if not any(_same_lattice(lattices[i], other) for other in kept):
-                kept.append(lattices[i])
+        order = np.argsort(-scores, kind="stable")[:MOST_COMPARED]
+        lattices = lattices[order[scores[order] >= worst * scores.max()]]
+        while len(lattices) and len(kept) < most:
+            kept.append(lattices[0])
+            lattices = lattices[~_same_lattice(lattices, lattices[0])]
         return kept
 
     def _guesses(self) -> Float:
@@ -509,7 +518,7 @@ class _Search:
         peaks = self.spectrum.peaks[:24]
         if len(peaks) < 2:
             return np.empty((0, 2, 2))
-        strongest = self.reflections.indices[:8]
+        strongest = self.reflections.strongest()
         pairs = np.array([p for p in combinations(strongest, 2) if np.linalg.matrix_rank(p) == 2])
         both = np.concatenate([peaks, -peaks])
         first, second = (i.ravel() for i in np.indices((len(peaks), len(both))))
@@ -572,9 +581,11 @@ class _Search:
         return [indices[order[: max(6, round(share * len(order)))]] for share in shares]
 
 
-def _same_lattice(one: Float, other: Float) -> bool:
-    change = one @ np.linalg.inv(other)
-    return bool(np.abs(change - np.rint(change)).max() < 0.04 and abs(np.linalg.det(change)) < 1.5)
+def _same_lattice(lattices: Float, other: Float) -> NDArray[np.bool_]:
+    """Which of ``[C, 2, 2]`` have, to a few per cent, the same points as another."""
+    change = lattices @ np.linalg.inv(other)
+    off = np.abs(change - np.rint(change)).max(axis=(-2, -1))
+    return (off < 0.04) & (np.abs(np.linalg.det(change)) < 1.5)
 
 
 def _robust_fit(indices: Float, peaks: Float, weight: Float) -> Float:
@@ -729,9 +740,9 @@ _BASES = [
 #: Widths, in spacings, of the Gaussians whose difference shows columns: the inner one as wide as a
 #: column, the outer one short of its neighbours, so that Ba does not put Ti in the shade.
 INNER, OUTER = 0.15, 0.3
-#: A column stands this many standard deviations out of the noise, and reaches this share of the
-#: strong columns.
-SIGNIFICANT, FAINTEST = 3.0, 0.1
+#: Share of the columns that may be noise, least height of a column over the noise in standard
+#: deviations, and least height as a share of the strong columns.
+FALSE_SHARE, FAINTEST_SIGMA, FAINTEST_SHARE = 0.1, 2.0, 0.1
 #: The refinement starts below the dominant period: weak columns lie between those that set it.
 START = 0.65
 
@@ -803,11 +814,14 @@ class _Noise:
         response = (relative**2 * np.exp(-relative)) @ energy
         return float(1 / centre[np.argmax(response)])
 
-    def of_difference(self, spacing: float) -> float:
-        """Standard deviation that the noise has in the difference of Gaussians."""
-        q2 = 2 * (np.pi * self.frequency * spacing) ** 2
-        passed = np.exp(-q2 * INNER**2) - np.exp(-q2 * OUTER**2)
-        return float(np.sqrt((self.level * passed**2).mean()))
+    def of_difference(self, spacing: float) -> tuple[float, float]:
+        """What the noise leaves in the difference of Gaussians: its standard deviation, and how
+        many maxima it has per pixel and unit of u exp(-u^2 / 2) above u standard deviations (Rice;
+        R. J. Adler, The Geometry of Random Fields, 1981, section 6.9)."""
+        q2 = (2 * np.pi * self.frequency * spacing) ** 2
+        passed = self.level * (np.exp(-q2 * INNER**2 / 2) - np.exp(-q2 * OUTER**2 / 2)) ** 2
+        slope = float((passed * q2).sum() / passed.sum()) / (2 * spacing**2)
+        return float(np.sqrt(passed.mean())), slope / (2 * np.pi) ** 1.5
 
 
 def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
@@ -817,14 +831,20 @@ def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
     response = gaussian_filter(image, INNER * spacing, mode="reflect", truncate=3.0)
     response -= gaussian_filter(image, OUTER * spacing, mode="reflect", truncate=3.0)
     reach = 2 * max(1, round(0.3 * spacing)) + 1
-    tops = (response == maximum_filter(response, reach)) & (response > 0)
-    values = response[tops]
-    if not len(values):
-        return np.empty((0, 2))
-    limit = max(
-        SIGNIFICANT * noise.of_difference(spacing), FAINTEST * float(np.quantile(values, 0.9))
-    )
-    return _vertices(response, np.argwhere(tops & (response > limit)))
+    tops = np.argwhere((response == maximum_filter(response, reach)) & (response > 0))
+    height = response[tuple(tops.T)]
+    order = np.argsort(-height, kind="stable")
+    tops, height = tops[order], height[order]
+    deviation, rate = noise.of_difference(spacing)
+    sigmas = height / max(deviation, 1e-300)
+    # noise can only raise maxima where no column is: a lattice leaves it little room
+    count = np.arange(1, len(height) + 1)
+    free = np.maximum(image.size - count * math.pi / 4 * spacing**2, 0.0)
+    false = free * rate * sigmas * np.exp(-(np.minimum(sigmas, 30.0) ** 2) / 2)
+    likely = (false <= FALSE_SHARE * count) & (sigmas >= FAINTEST_SIGMA)
+    last = int(np.flatnonzero(likely)[-1]) + 1 if likely.any() else 0
+    strong = float(np.quantile(height[:last], 0.9)) if last else 0.0
+    return _vertices(response, tops[:last][height[:last] >= FAINTEST_SHARE * strong])
 
 
 def _nearest(found: Float, spacing: float, shape: tuple[int, ...]) -> Float | None:

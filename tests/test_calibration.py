@@ -158,6 +158,13 @@ def test_oblong_image_and_fine_pixels() -> None:
     assert fit.ratios == pytest.approx((1.02, 1.02), abs=0.003)
 
 
+def test_slim_cell_of_one_column() -> None:
+    seen = Crystal("slim", (0.3, 0.3, 2.4), [29], [[0, 0, 0]]).project((1, 0, 0))  # type: ignore[arg-type]
+    size, true = distorted(seen, 10, (1.04, 1.02), 15)
+    fit = measure_lattice(render(seen, true, (320, 320), 0.1), seen, size)
+    assert fit.reliable and strain_between(fit.lattice_px, true) < 0.005
+
+
 @pytest.mark.parametrize("wrong", [0.7, 1.3])
 def test_gross_error_is_contradicted_and_measured(wrong: float) -> None:
     size, true = distorted(YBCO, 12, (1.0, 1.0), 0)

@@ -104,6 +104,10 @@ def _propose(
             candidates.append(encoding.mutate(parent, rng))
     cube = np.array([encoding.canonical(point) for point in candidates])
     expected = gaussian_ei(cube, optimizer.models[-1], y_opt=float(loss.min()))
+    # Trees are flat around what was tried, so its improvement need not vanish there. Six digits of
+    # a parameter make the difference between a workflow and its own encoding.
+    tried = (np.abs(cube[:, None] - np.array(points)).max(axis=2) < 1e-4).any(axis=1)
+    expected[tried] = -1.0
     return encoding.decode(cube[int(np.argmax(expected))])
 
 

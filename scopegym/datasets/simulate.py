@@ -49,6 +49,8 @@ def simulate_crystal(
     relative brightness as ``strength``. Same seed, same image.
     """
     _check(vacancies, jitter_px, background, dose, noise, calibration_error)
+    if min(shape) < 1:
+        raise ScopegymError(f"The shape must be at least 1 x 1 px, not {shape[0]} x {shape[1]}.")
     if not (math.isfinite(column_sigma_nm) and column_sigma_nm > 0):
         raise ScopegymError(f"column_sigma_nm must be positive, not {column_sigma_nm:g}.")
     if not np.isfinite(drift).all():

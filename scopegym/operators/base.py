@@ -71,6 +71,11 @@ class Operator:
                 raise ScopegymError(
                     f"{self.name} called directly needs {parameter.name} [px], or a prior."
                 )
+        kinds = [kind.__name__ for kind in self.inputs if kind is not Prior]
+        if len(artifacts) != len(kinds):
+            raise ScopegymError(f"{self.name} takes {' and '.join(kinds)}, not {len(artifacts)}.")
+        if Prior in self.inputs and prior is None:
+            raise ScopegymError(f"{self.name} called directly needs a prior.")
         given = iter(artifacts)
         arguments = [
             prior if kind is Prior else as_artifact(next(given), kind) for kind in self.inputs
@@ -222,7 +227,10 @@ def as_artifact(value: Any, kind: type[Any]) -> Any:
     if issubclass(kind, Image):
         return kind(np.array(value, dtype=np.float32))
     if kind is Points:
-        yx = np.array(value, dtype=np.float64)[:, :2]
+        rows = np.array(value, dtype=np.float64)
+        if rows.size and (rows.ndim != 2 or rows.shape[1] < 2):
+            raise ScopegymError(f"Points are rows that start with y and x, not {rows.shape}.")
+        yx = rows[:, :2] if rows.size else np.empty((0, 2))
         # Plain positions come without a field; the smallest one that holds them will do.
         low_y, low_x = np.ceil(yx.max(axis=0, initial=0)).astype(int) + 1
         return Points(yx, (low_y, low_x))

@@ -32,13 +32,15 @@ def refine_positions(
     ``gaussian`` fits a round 2-D Gaussian on a constant background by least squares within
     ``radius`` [px]; ``centre_of_mass`` takes the centroid of what exceeds the window's minimum. A
     position that would leave its window, or whose column would be a hole, stays where it was. A
-    column whose centre turns out to lie outside the image is dropped.
+    position outside the image is dropped, and so is a column whose centre turns out to lie there.
     """
     if not radius > 0:
         raise ScopegymError(f"refine_positions needs a positive radius, not {radius:g} px.")
     fit = fit_gaussians if method == "gaussian" else centres_of_mass
     # Five parameters need more pixels than the smallest windows hold.
     radius = max(radius, 1.5)
+    points = Points(points.yx, image.shape, points.sigma_px, points.strength)
+    points = points[points.inner(0)]
     yx, sigma = points.yx.copy(), points.sigma_px.copy()
     for start in range(0, len(points), BATCH):
         batch = slice(start, start + BATCH)

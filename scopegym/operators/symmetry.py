@@ -61,7 +61,7 @@ def _bounds(axis: range) -> tuple[int, int, int]:
 
 
 def grid(name: str, shape: tuple[int, int], margin: int, stride: int) -> Grid:
-    """Centres every ``stride`` that keep ``margin`` from the edges [px], in the middle of the field.
+    """Centres every ``stride`` that keep ``margin`` from the edges [px], centred in the field.
 
     Raises ScopegymError when the image is too small to hold one.
     """
@@ -133,41 +133,82 @@ def translation_scores(
 ) -> Array:
     """Scores ``[N, S]`` of the shifts (m, n) for squares of side ``2 half + 1`` [px].
 
-    A box filter of the product of the image with its shifted self holds every score of a shift,
-    and of its opposite, whatever the size of the patch. The box filter is a running sum: an
-    integral image would be faster, but loses digits where the contrast varies over the image.
+    Box means of the product of the image with its shifted self hold all scores of a shift, at a
+    cost that does not depend on the size of the patch.
     """
-    import cv2
-
     deviation = deviations(pixels)
     mean = _box(deviation, half)
     scale = _inverse(_box(deviation**2, half) - mean**2)
-    scores = np.empty((*centres.shape, len(shifts)))
-    column = {shift: i for i, shift in enumerate(shifts)}
-    buffers = np.empty((2, deviation.size))
-    for m, n in {max(shift, (-shift[0], -shift[1])) for shift in shifts}:
-        left = max(0, -n)
-        first = deviation[: pixels.shape[0] - m, left : pixels.shape[1] - max(0, n)]
-        second = deviation[m:, left + n :][:, : first.shape[1]]
-        product, local = (b[: first.size].reshape(first.shape) for b in buffers)
-        _box(cv2.multiply(first, second, dst=product), half, local)
-        for shift, (y, x) in {(m, n): (0, 0), (-m, -n): (-m, -n)}.items():
-            if shift in column:
-                one, other = centres.at(y, x), centres.at(y + m, x + n)
-                score = local[centres.at(y, x - left)] - mean[one] * mean[other]
-                score *= scale[one]
-                score *= scale[other]
-                scores[:, :, column[shift]] = score
-    scores = scores.reshape(-1, len(shifts))
-    return np.clip(scores, -1, 1, out=scores)
+    # Strips of rows stay in the processor's cache for all shifts; four patches high, so that few
+    # products are taken twice.
+    rows = max(16, 4 * (2 * half + 1) // centres.rows.step)
+    scores = np.empty((math.prod(centres.shape), len(shifts)))
+    for top in range(0, len(centres.rows), rows):
+        strip = Grid(centres.rows[top : top + rows], centres.columns)
+        here = mean[strip.at()], scale[strip.at()]
+        block = np.empty((len(shifts), *strip.shape))
+        for score, (m, n) in zip(block, shifts, strict=True):
+            there = strip.at(m, n)
+            np.multiply(here[0], mean[there], out=score)
+            np.subtract(_mean_products(deviation, strip, m, n, half), score, out=score)
+            score *= here[1]
+            score *= scale[there]
+        first = top * len(centres.columns)
+        flat = block.reshape(len(shifts), -1)
+        np.clip(flat.T, -1, 1, out=scores[first : first + flat.shape[1]])
+    return scores
 
 
-def _box(values: Array, half: int, out: Array | None = None) -> Array:
-    """Mean over squares of side ``2 half + 1``; at the edges it means nothing."""
+def _box(values: Array, half: int) -> Array:
+    """Mean over squares of side ``2 half + 1``; at the edges it means nothing.
+
+    A running sum: it keeps the digits that an integral image loses where contrast varies.
+    """
     import cv2
 
     size = (2 * half + 1, 2 * half + 1)
-    return cv2.boxFilter(values, cv2.CV_64F, size, dst=out, borderType=cv2.BORDER_CONSTANT)
+    return cv2.boxFilter(values, cv2.CV_64F, size, borderType=cv2.BORDER_CONSTANT)
+
+
+def _mean_products(values: Array, centres: Grid, m: int, n: int, half: int) -> Array:
+    """Mean of ``values(y, x) values(y + m, x + n)`` over the square about each centre.
+
+    Products are summed over the rows between two centres at once, in one pass through memory;
+    whole such bands and the rows that are left over then make up the patches.
+    """
+    import cv2
+
+    side, step = 2 * half + 1, centres.rows.step
+    bands, left_over = divmod(side, step)
+    count, top = len(centres.rows), centres.rows[0] - half
+    left, right = centres.columns[0] - half, centres.columns[-1] + half + 1
+
+    def sums(first: int, number: int, rows: int) -> Array:
+        """Sums over ``rows`` rows from each of ``number`` rows ``step`` apart."""
+        if rows == 0:
+            return np.zeros((number, right - left))
+        # A view of the bands: the last one need not be whole, as long as its rows are.
+        shape, strides = (number, rows, right - left), values.strides
+        one, other = (
+            np.lib.stride_tricks.as_strided(
+                values[first + dy :, left + dx :],
+                shape,
+                (step * strides[0], *strides),
+                writeable=False,
+            )
+            for dy, dx in ((0, 0), (m, n))
+        )
+        return np.einsum("abc,abc->ac", one, other)
+
+    def slide(sums: Array, size: tuple[int, int]) -> Array:
+        return cv2.boxFilter(
+            sums, cv2.CV_64F, size, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
+        )
+
+    columns = sums(top + bands * step, count, left_over)
+    if bands:
+        columns += slide(sums(top, count + bands - 1, step), (1, bands))[:count]
+    return slide(columns, (side, 1))[:, : right - left - side + 1 : step] / side**2
 
 
 def _inverse(variance: Array) -> Array:
@@ -285,51 +326,69 @@ def circular_scores(
     scaled copies of the image. All transformations share the samples. The weighted mean and
     variance of a patch do not change when its samples trade places within their ring.
     """
-    take = _polyphase(deviations(pixels), centres.rows.step)
+    samples = Samples(deviations(pixels), centres)
     scores = np.empty((len(operations), *centres.shape))
-    rows = max(1, CHUNK // len(centres.columns))
+    rows = max(1, CHUNK // samples.pitch)
     for top in range(0, len(centres.rows), rows):
-        block = Grid(centres.rows[top : top + rows], centres.columns)
-        size = math.prod(block.shape)
-        mean, square = np.zeros((2, size))
-        products = np.zeros((len(operations), size))
+        count = min(rows, len(centres.rows) - top)
+        mean, square = np.zeros((2, count * samples.pitch))
+        products = np.zeros((len(operations), count * samples.pitch))
         for offsets, weight in rings(radius, order):
-            ring = _sample(take, block, offsets)
+            ring = samples.at(offsets, top, count)
             mean += weight * ring.sum(axis=0)
             square += weight * _dot(ring, ring)
             for total, operation in zip(products, operations, strict=True):
                 total += weight * operation(ring)
-        scale = _inverse(square - mean**2) ** 2
-        scores[:, top : top + rows] = ((products - mean**2) * scale).reshape(-1, *block.shape)
+        products -= mean**2
+        products *= _inverse(square - mean**2) ** 2
+        block = products.reshape(len(operations), count, samples.pitch)
+        scores[:, top : top + count] = block[:, :, : len(centres.columns)]
     return np.clip(scores, -1, 1, out=scores)
 
 
-def _polyphase(values: Array, step: int) -> Callable[[Grid, int, int], Array]:
-    """A look-up of the values at displaced centres ``step`` apart that reads memory in order."""
-    phases = [[values[a::step, b::step].copy() for b in range(step)] for a in range(step)]
+class Samples:
+    """Values of an image between its pixels, at the same offset from many centres.
 
-    def take(centres: Grid, dy: int, dx: int) -> Array:
-        (top, a), (left, b) = (
-            divmod(axis[0] + d, step) for axis, d in zip(centres, (dy, dx), strict=True)
-        )
-        height, width = centres.shape
-        return phases[a][b][top : top + height, left : left + width]
+    The image is held as one image per phase of the centres' step, in which neighbouring centres
+    are neighbours in memory. ``pitch`` is the length of their rows; what lies in a row behind the
+    last centre belongs to none.
+    """
 
-    return take
+    def __init__(self, values: Array, centres: Grid) -> None:
+        self.step = step = centres.rows.step
+        self.origin = centres.rows[0], centres.columns[0]
+        # One row and column more than needed, so that whole rows may be read from any offset.
+        height, self.pitch = (n // step + 2 for n in values.shape)
+        padded = np.zeros((height * step, self.pitch * step))
+        padded[: values.shape[0], : values.shape[1]] = values
+        phases = padded.reshape(height, step, self.pitch, step).transpose(1, 3, 0, 2)
+        self.phases = phases.reshape(step, step, -1)
+        self.buffer = np.empty(0)
 
+    def at(self, offsets: Array, top: int, count: int) -> Array:
+        """Bilinear samples ``[A, count * pitch]`` at the offsets (y, x) ``[A, 2]`` [px] from the
+        centres of ``count`` rows from the row ``top`` on; the next call overwrites them."""
+        from scipy.linalg.blas import daxpy
 
-def _sample(take: Callable[[Grid, int, int], Array], centres: Grid, offsets: Array) -> Array:
-    """Bilinear samples ``[A, C]`` at the offsets (y, x) from the centres."""
-    samples = np.empty((len(offsets), *centres.shape))
-    part = np.empty(centres.shape)
-    corner = np.floor(offsets)
-    fractions = offsets - corner
-    for out, (y, x), (v, u) in zip(samples, corner.astype(int), fractions, strict=True):
-        np.multiply(take(centres, y, x), (1 - v) * (1 - u), out=out)
-        for dy, dx, weight in ((0, 1, (1 - v) * u), (1, 0, v * (1 - u)), (1, 1, v * u)):
-            np.multiply(take(centres, y + dy, x + dx), weight, out=part)
-            out += part
-    return samples.reshape(len(offsets), -1)
+        size = count * self.pitch
+        if self.buffer.size < len(offsets) * size:
+            self.buffer = np.empty(len(offsets) * size)
+        samples = self.buffer[: len(offsets) * size].reshape(len(offsets), size)
+        corner = np.floor(offsets)
+        corners, fractions = corner.astype(int).tolist(), (offsets - corner).tolist()
+        for out, (y, x), (v, u) in zip(samples, corners, fractions, strict=True):
+            phase, start = self._find(y, x, top)
+            np.multiply(phase[start : start + size], (1 - v) * (1 - u), out=out)
+            for dy, dx, weight in ((0, 1, (1 - v) * u), (1, 0, v * (1 - u)), (1, 1, v * u)):
+                phase, start = self._find(y + dy, x + dx, top)
+                daxpy(phase, out, n=size, a=weight, offx=start)
+        return samples
+
+    def _find(self, dy: int, dx: int, top: int) -> tuple[Array, int]:
+        """The phase that holds the pixels at this offset, and where the row ``top`` starts."""
+        row, a = divmod(self.origin[0] + dy, self.step)
+        column, b = divmod(self.origin[1] + dx, self.step)
+        return self.phases[a, b], (top + row) * self.pitch + column
 
 
 @operator
@@ -378,7 +437,10 @@ def local_fourier(
     ring = np.arange(1, math.ceil(radius.max()) + 1)
     share = np.maximum(0, 1 - np.abs(radius[:, None] - ring))
     folds = 2 * np.arange(harmonics + 1)
-    values = [np.abs(power @ (share * np.exp(1j * fold * angle[:, None]))) for fold in folds]
+    values = [
+        np.hypot(*(power @ (share * wave(fold * angle)[:, None]) for wave in (np.cos, np.sin)))
+        for fold in folds
+    ]
     names = tuple(f"ring {k} fold {fold}" for fold in folds for k in ring)
     return Features(np.concatenate(values, axis=1), centres.yx, image.shape, names)
 

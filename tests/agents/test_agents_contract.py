@@ -209,8 +209,9 @@ def test_failing_workflows_are_recorded_and_the_search_goes_on(name: str, failin
     trials = search(name, problem, 60)
     used = [t for t in trials if failing_operator in {step.op for step in t.workflow}]
     for trial in used:
-        (mood,) = (s.params["mood"] for s in trial.workflow if s.op == failing_operator)
-        assert (trial.failure is not None) == (mood > 0.3)
+        # It fits two slots of the task, so it may come twice.
+        moods = [s.params["mood"] for s in trial.workflow if s.op == failing_operator]
+        assert (trial.failure is not None) == (max(moods) > 0.3)
         if trial.failure:
             assert "RuntimeError: mood" in trial.failure
             assert trial.score.value == 0 and trial.score == problem.reward.worst

@@ -1,0 +1,349 @@
+"""Features to labels: fewer dimensions, clusters, and a label for every pixel.
+
+Labels count from 0 in the order of their area in the image, largest first. A pixel takes the
+label of the nearest centre, so that a boundary is right to within the stride of the descriptor.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+
+from scopegym.artifacts import Array, Features, Labels
+from scopegym.errors import ScopegymError
+from scopegym.operators.base import operator
+from scopegym.space import Choice, Integer, Scale
+
+#: Clusters are fitted to at most this many places, drawn once; neighbours repeat each other.
+MOST_FITTED = 10_000
+#: Pairwise distances grow with the square of the number of places.
+MOST_PAIRED = 2_000
+#: Starts of k-means; the best is kept.
+STARTS = 4
+#: Squared half distance of two clusters over their mean variance along the line between them. A
+#: uniform distribution cut in half reaches 3, and no other of one hump more; a sinusoid, which is
+#: the beat of the lattice with the grid of centres, reaches 4.3. Two patterns exceed both.
+SEPARATE = 4.3
+#: Share of a cluster's places whose nearest places must agree: less is the lattice itself, sampled
+#: at different places in its cell, not a region.
+COHERENT = 0.6
+
+#: Fits k clusters to values [M, D]; gives a function from values [N, D] to cluster numbers [N].
+Fit = Callable[[Array, int], Callable[[Array], Array]]
+
+
+@operator
+def standardize(features: Features) -> Features:
+    """Give each feature mean 0 and standard deviation 1; one that does not vary becomes 0."""
+    values = _values(features)
+    deviation = values - values.mean(axis=0)
+    spread = deviation.std(axis=0)
+    # Rounding makes a constant column vary in its last digits.
+    constant = spread <= 1e-12 * np.abs(values).max(axis=0)
+    scaled = np.where(constant, 0.0, deviation / np.where(constant, 1.0, spread))
+    return Features(scaled, features.centres_yx, features.shape, features.names)
+
+
+@operator
+def pca(features: Features, *, components: Annotated[int, Integer(1, 10)] = 5) -> Features:
+    """Project onto the directions of largest variance, as many as there are at most.
+
+    Signs are fixed: the largest coefficient of a component is positive. Values ``[N, components]``
+    keep the units of the features. Source: paper 003, section II.B.
+    """
+    if components < 1:
+        raise ScopegymError(f"pca needs at least one component, not {components}.")
+    values = _values(features)
+    deviation = values - values.mean(axis=0)
+    _, axes = np.linalg.eigh(deviation.T @ deviation)
+    axes = axes[:, ::-1][:, :components]
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.where(axes[largest, np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+    names = tuple(f"component {i + 1}" for i in range(axes.shape[1]))
+    return Features(deviation @ axes, features.centres_yx, features.shape, names)
+
+
+@operator
+def kmeans(
+    features: Features,
+    *,
+    clusters: Annotated[int, Integer(1, 8)] = 2,
+    choose: Annotated[str, Choice(("fixed", "silhouette"))] = "fixed",
+) -> Labels:
+    """Cluster by K-means; each cluster is a kind of region.
+
+    ``silhouette`` takes the number from 1 to ``clusters`` with the best silhouette among those
+    whose clusters are apart and coherent, 1 if there is none: one pattern is one region. Raises
+    ScopegymError for more clusters than centres. Source: paper 003, section II.C.
+    """
+
+    def fit(values: Array, count: int) -> Callable[[Array], Array]:
+        from sklearn.cluster import KMeans
+
+        model = KMeans(count, n_init=STARTS, random_state=0).fit(values)
+        return model.predict
+
+    def silhouette(values: Array, labels: Array) -> float:
+        from sklearn.metrics import silhouette_score
+
+        return float(silhouette_score(values, labels))
+
+    if choose == "fixed":
+        return _clustered(features, clusters, fit)
+    return _chosen(features, clusters, fit, silhouette)
+
+
+@operator
+def gmm(
+    features: Features,
+    *,
+    clusters: Annotated[int, Integer(1, 8)] = 2,
+    covariance: Annotated[str, Choice(("diag", "full", "tied", "spherical"))] = "full",
+    choose: Annotated[str, Choice(("fixed", "bic"))] = "fixed",
+) -> Labels:
+    """Cluster by a mixture of Gaussians with this kind of covariance.
+
+    ``bic`` takes the number from 1 to ``clusters`` with the lowest Bayesian information criterion
+    among those whose clusters are apart and coherent, 1 if there is none. Raises ScopegymError
+    for more clusters than centres.
+    """
+    criteria: dict[int, float] = {}
+
+    def fit(values: Array, count: int) -> Callable[[Array], Array]:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
+        model = GaussianMixture(count, covariance_type=covariance, random_state=0)
+        with warnings.catch_warnings():
+            # A mixture still moving after 100 rounds is as good an answer as any other.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(values)
+        criteria[count] = float(model.bic(values))
+        return model.predict
+
+    def evidence(_: Array, labels: Array) -> float:
+        return -criteria[int(labels.max()) + 1]
+
+    if choose == "fixed":
+        return _clustered(features, clusters, fit)
+    return _chosen(features, clusters, fit, evidence)
+
+
+@operator
+def agglomerative(
+    features: Features,
+    *,
+    clusters: Annotated[int, Integer(1, 8)] = 2,
+    linkage: Annotated[str, Choice(("ward", "average", "complete"))] = "ward",
+) -> Labels:
+    """Join the most similar clusters until this many are left.
+
+    The tree is grown on 2,000 places at most; the others join the cluster with the nearest mean.
+    Raises ScopegymError for more clusters than centres.
+    """
+
+    def fit(values: Array, count: int) -> Callable[[Array], Array]:
+        from scipy.cluster.hierarchy import fcluster
+        from scipy.cluster.hierarchy import linkage as tree
+        from scipy.spatial.distance import cdist
+
+        joined = fcluster(tree(values, linkage), count, "maxclust")
+        means = np.stack([values[joined == i].mean(axis=0) for i in np.unique(joined)])
+        return lambda others: cdist(others, means).argmin(axis=1)
+
+    return _clustered(features, clusters, fit, MOST_PAIRED)
+
+
+@operator
+def majority_smooth(
+    labels: Labels, *, radius: Annotated[float, Scale(0.1, 2.0, log=True)] = 0.5
+) -> Labels:
+    """Give each pixel the most frequent label within ``radius`` [px] (y and x), its own in a tie."""
+    import cv2
+
+    if not (math.isfinite(radius) and radius > 0):
+        raise ScopegymError(f"majority_smooth needs a positive radius, not {radius:g} px.")
+    if labels.empty:
+        return labels
+    # A window that reaches beyond the image counts all of it, whatever its size.
+    half = min(max(1, round(radius)), max(labels.map.shape))
+    best, winner = np.full(labels.map.shape, -1.0), labels.map.copy()
+    for label in np.unique(labels.map):
+        mine = labels.map == label
+        counts = cv2.boxFilter(
+            mine.astype(np.float64),
+            cv2.CV_64F,
+            (2 * half + 1, 2 * half + 1),
+            normalize=False,
+            borderType=cv2.BORDER_CONSTANT,
+        )
+        counts = np.rint(counts) + 0.5 * mine
+        winner[counts > best] = label
+        best = np.maximum(best, counts)
+    return Labels(winner)
+
+
+@operator
+def drop_small(
+    labels: Labels, *, size: Annotated[float, Scale(0.25, 6.0, log=True)] = 1.5
+) -> Labels:
+    """Give connected regions smaller than a square of side ``size`` [px] to the nearest others.
+
+    The largest region stays whatever its size.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if not (math.isfinite(size) and size > 0):
+        raise ScopegymError(f"drop_small needs a positive size, not {size:g} px.")
+    if labels.empty:
+        return labels
+    regions = connected_regions(labels.map)
+    area = np.bincount(regions.ravel())
+    kept = (area >= size**2) | (area == area.max())
+    small = ~kept[regions]
+    if not small.any():
+        return labels
+    nearest = distance_transform_edt(small, return_distances=False, return_indices=True)
+    return Labels(labels.map[tuple(nearest)])
+
+
+def connected_regions(labels: Array) -> Array:
+    """Number the connected regions of equal label from 0, four neighbours to a pixel ``[H, W]``."""
+    from scipy.ndimage import label
+
+    regions = np.zeros(labels.shape, dtype=np.int64)
+    count = 0
+    for value in np.unique(labels):
+        found, number = label(labels == value)
+        regions += np.where(found > 0, found + count, 0)
+        count += number
+    return regions - 1
+
+
+def nearest_centre(features: Features) -> Array:
+    """The row of the nearest centre for every pixel of the field ``[H, W]``."""
+    rows, columns = (np.unique(axis) for axis in features.centres_yx.T)
+    mesh = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    if np.array_equal(mesh, features.centres_yx):  # a grid in reading order: each axis by itself
+        row, column = (
+            np.searchsorted((axis[1:] + axis[:-1]) / 2, np.arange(n))
+            for axis, n in zip((rows, columns), features.shape, strict=True)
+        )
+        return row[:, None] * len(columns) + column[None, :]
+    from scipy.spatial import cKDTree
+
+    pixels = np.indices(features.shape).reshape(2, -1).T
+    return cKDTree(features.centres_yx).query(pixels)[1].reshape(features.shape)
+
+
+def upsample(features: Features, clusters: Array) -> Labels:
+    """The clusters ``[N]`` of the centres on all pixels, numbered by area, largest first."""
+    drawn = clusters[nearest_centre(features)]
+    found, first, inverse, area = np.unique(
+        drawn, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(found), dtype=np.int32)
+    rank[np.lexsort((first, -area))] = np.arange(len(found))
+    return Labels(rank[inverse.reshape(features.shape)])
+
+
+def _values(features: Features) -> Array:
+    if features.empty:
+        raise ScopegymError("There are no features: no centre, or nothing known of any.")
+    return features.values
+
+
+def _scaled(features: Features) -> Array:
+    """Values about their mean in units of their overall spread: nothing depends on their unit."""
+    values = _values(features)
+    deviation = values - values.mean(axis=0)
+    spread = float(np.sqrt(np.mean(deviation**2)))
+    # Where only the last digits differ, nothing does.
+    return deviation / spread if spread > 1e-12 * np.abs(values).max() else np.zeros_like(deviation)
+
+
+def _sampled(values: Array, most: int) -> Array:
+    """At most this many of the rows, always the same."""
+    if len(values) <= most:
+        return values
+    return values[np.sort(np.random.default_rng(0).permutation(len(values))[:most])]
+
+
+def _allowed(features: Features, values: Array, clusters: int) -> int:
+    """How many clusters there can be. Raises ScopegymError for more than centres or none."""
+    if not 1 <= clusters <= len(features):
+        raise ScopegymError(
+            f"{clusters} clusters of {len(features)} centres are impossible; ask for 1 to "
+            f"{len(features)}, or take a smaller stride."
+        )
+    # Places that are all alike cannot be told apart, whatever was asked for.
+    return min(clusters, len(np.unique(values[:MOST_FITTED], axis=0))) if clusters > 1 else 1
+
+
+def _clustered(features: Features, clusters: int, fit: Fit, most: int = MOST_FITTED) -> Labels:
+    values = _scaled(features)
+    fitted = _sampled(values, most)
+    count = _allowed(features, fitted, clusters)
+    predicted = _predict(fit, fitted, count, values)
+    return upsample(features, predicted)
+
+
+def _chosen(
+    features: Features, most: int, fit: Fit, quality: Callable[[Array, Array], float]
+) -> Labels:
+    """Clusters in the number of the best quality among those that are really there."""
+    values = _scaled(features)
+    fitted = _sampled(values, MOST_FITTED)
+    best, answer = -math.inf, np.zeros(len(values), dtype=np.int64)
+    neighbours = _neighbours(features)
+    for count in range(2, _allowed(features, fitted, most) + 1):
+        labels = _predict(fit, fitted, count, values)
+        if not (separate(values, labels) and coherent(labels, neighbours)):
+            continue
+        some = _sampled(np.column_stack([values, labels]), MOST_PAIRED)
+        if len(np.unique(some[:, -1])) < count:
+            continue
+        score = quality(some[:, :-1], some[:, -1].astype(np.int64))
+        if score > best:
+            best, answer = score, labels
+    return upsample(features, answer)
+
+
+def _predict(fit: Fit, fitted: Array, count: int, values: Array) -> Array:
+    if count == 1:
+        return np.zeros(len(values), dtype=np.int64)
+    try:
+        return np.asarray(fit(fitted, count)(values), dtype=np.int64)
+    except ValueError as error:  # a covariance that cannot be inverted
+        raise ScopegymError(f"{count} clusters cannot be fitted: {error}.") from None
+
+
+def separate(values: Array, labels: Array) -> bool:
+    """True when every two clusters lie further apart than one cluster cut in two would."""
+    members = [values[labels == label] for label in np.unique(labels)]
+    for i, one in enumerate(members):
+        for other in members[:i]:
+            line = one.mean(axis=0) - other.mean(axis=0)
+            variance = (np.var(one @ line) + np.var(other @ line)) / 2
+            if (line @ line) ** 2 / 4 <= SEPARATE * variance:
+                return False
+    return len(members) > 1
+
+
+def _neighbours(features: Features) -> Array:
+    """Rows of the four nearest other centres ``[N, 4]``, fewer where there are fewer."""
+    from scipy.spatial import cKDTree
+
+    count = min(5, len(features))
+    found = cKDTree(features.centres_yx).query(features.centres_yx, k=count)[1]
+    return found.reshape(len(features), -1)[:, 1:]
+
+
+def coherent(labels: Array, neighbours: Array) -> bool:
+    """True when the places of every cluster mostly lie among their like."""
+    agree = (labels[neighbours] == labels[:, None]).mean(axis=1) if neighbours.size else labels
+    return all(agree[labels == label].mean() >= COHERENT for label in np.unique(labels))
