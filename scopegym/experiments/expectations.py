@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from scopegym.calibration import Calibration, check_calibration, estimate_prior
+from scopegym.calibration import Calibration, check_calibration
 from scopegym.crystal import Crystal, Projection, crystal
 from scopegym.errors import ScopegymError
+from scopegym.estimation import estimate_prior
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 
@@ -117,8 +118,8 @@ def _from_crystal(
             f"{found.message} Correct the pixel size or the crystal, or insist with "
             "--calibration trust."
         )
-    if policy == "check" and found.lattice_px is not None:
-        prior = projection.prior(shape, lattice_px=found.lattice_px, contrast=contrast)
+    if policy == "check":
+        prior = found.prior(projection, shape, contrast)
     else:
         prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)
     return Expectation(prior, found, (found.message,))

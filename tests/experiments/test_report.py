@@ -21,13 +21,14 @@ import pytest
 
 from scopegym.agents.base import Front
 from scopegym.artifacts import State
-from scopegym.calibration import Calibration, LatticeFit
+from scopegym.calibration import Calibration
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
 from scopegym.experiments import report
 from scopegym.experiments.report import draw_front, draw_overlay, render_report, write_report
 from scopegym.experiments.solve import Result, solve
+from scopegym.lattice import LatticeFit
 from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward, Score
 

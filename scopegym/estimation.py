@@ -1,0 +1,136 @@
+"""Spacing and count of columns, estimated from an image alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scopegym.errors import ScopegymError
+from scopegym.lattice import Field, block_level, readable, vertices
+from scopegym.prior import Prior
+
+Float = NDArray[np.float64]
+
+#: Widths, in spacings, of the Gaussians whose difference shows columns: the inner one as wide as a
+#: column, the outer one short of its neighbours, so that Ba does not put Ti in the shade.
+INNER, OUTER = 0.15, 0.3
+#: Share of the columns that may be noise, least height of a column over the noise in standard
+#: deviations, and least height as a share of the strong columns.
+FALSE_SHARE, FAINTEST_SIGMA, FAINTEST_SHARE = 0.1, 2.0, 0.1
+#: The refinement starts below the dominant period: weak columns lie between those that set it.
+START = 0.65
+
+
+def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
+    """Expectations from the image ``[H, W]`` alone: nearest-neighbour spacing and column count.
+
+    The scale starts where the normalised Laplacian of Gaussian has most energy above the noise
+    (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)), and is refined until the columns found at that
+    scale are that far apart. Raises ScopegymError for an image without contrast.
+    """
+    image = readable(source)
+    if min(image.shape) < 16 or not np.ptp(image) > 0:
+        raise ScopegymError("The image is constant or under 16 px; no spacing can be estimated.")
+    field = Field.of(image if contrast == "bright" else -image)
+    noise = _Noise.of(field)
+    spacing = max(START * noise.dominant_period_px(), 3.0)
+    for _ in range(12):
+        found = _columns(field.image, spacing, noise)
+        nearest = _nearest(found, spacing, image.shape)
+        if nearest is None:
+            break
+        former, spacing = spacing, float(np.median(nearest[:, 0]))
+        if abs(spacing / former - 1) < 0.01:
+            break
+    inner = (found >= spacing / 2) & (found <= np.array(image.shape) - 1 - spacing / 2)
+    area = np.prod(np.maximum(np.array(image.shape) - spacing, 1.0))
+    count = float(inner.all(axis=1).sum() / area * image.size)
+    sums = () if nearest is None else (float(np.median(nearest.sum(axis=1))),)
+    return Prior(
+        scale_px=spacing,
+        count=count,
+        neighbour_sums_px=sums,
+        contrast=contrast,
+        sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "estimated"),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """Spectra of an image [variance per pixel]: ``power`` and the ``level`` of its noise, at
+    ``frequency`` [cycles/px]."""
+
+    power: Float
+    level: Float
+    frequency: Float
+
+    @classmethod
+    def of(cls, field: Field) -> _Noise:
+        from scipy.fft import fft2, fftfreq, fftshift
+
+        window = np.outer(*field.windows)
+        power = np.abs(fftshift(fft2(field.image * window))) ** 2 / (window**2).sum()
+        axes = [fftshift(fftfreq(n)) for n in power.shape]
+        return cls(power, block_level(power), np.hypot(axes[0][:, None], axes[1]))
+
+    def dominant_period_px(self) -> float:
+        """The period at which the normalised Laplacian has most energy [px]."""
+        slowest = 6 / min(self.power.shape)
+        use = (self.frequency > slowest) & (self.frequency < 0.4)
+        excess = np.maximum(self.power - 2 * self.level, 0.0)[use]
+        frequency = self.frequency[use]
+        edges = np.geomspace(slowest, 0.4, 81)
+        ring = np.clip(np.searchsorted(edges, frequency), 1, 80) - 1
+        energy = np.bincount(ring, excess, minlength=80)
+        centre = np.sqrt(edges[1:] * edges[:-1])
+        # sigma^2 q^2 exp(-sigma^2 q^2 / 2), squared, has its maximum at sigma q = sqrt(2)
+        relative = 2 * (centre / centre[:, None]) ** 2
+        response = (relative**2 * np.exp(-relative)) @ energy
+        return float(1 / centre[np.argmax(response)])
+
+    def of_difference(self, spacing: float) -> tuple[float, float]:
+        """What the noise leaves in the difference of Gaussians: its standard deviation, and how
+        many maxima it has per pixel and unit of u exp(-u^2 / 2) above u standard deviations (Rice;
+        R. J. Adler, The Geometry of Random Fields, 1981, section 6.9)."""
+        q2 = (2 * np.pi * self.frequency * spacing) ** 2
+        passed = self.level * (np.exp(-q2 * INNER**2 / 2) - np.exp(-q2 * OUTER**2 / 2)) ** 2
+        slope = float((passed * q2).sum() / passed.sum()) / (2 * spacing**2)
+        return float(np.sqrt(passed.mean())), slope / (2 * np.pi) ** 1.5
+
+
+def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
+    """Maxima ``[N, 2]`` [px] of the difference of Gaussians that stand out of the noise."""
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    response = gaussian_filter(image, INNER * spacing, mode="reflect", truncate=3.0)
+    response -= gaussian_filter(image, OUTER * spacing, mode="reflect", truncate=3.0)
+    reach = 2 * max(1, round(0.3 * spacing)) + 1
+    tops = np.argwhere((response == maximum_filter(response, reach)) & (response > 0))
+    height = response[tuple(tops.T)]
+    order = np.argsort(-height, kind="stable")
+    tops, height = tops[order], height[order]
+    deviation, rate = noise.of_difference(spacing)
+    sigmas = height / max(deviation, 1e-300)
+    # noise can only raise maxima where no column is: a lattice leaves it little room
+    count = np.arange(1, len(height) + 1)
+    free = np.maximum(image.size - count * math.pi / 4 * spacing**2, 0.0)
+    false = free * rate * sigmas * np.exp(-(np.minimum(sigmas, 30.0) ** 2) / 2)
+    likely = (false <= FALSE_SHARE * count) & (sigmas >= FAINTEST_SIGMA)
+    last = int(np.flatnonzero(likely)[-1]) + 1 if likely.any() else 0
+    strong = float(np.quantile(height[:last], 0.9)) if last else 0.0
+    return vertices(response, tops[:last][height[:last] >= FAINTEST_SHARE * strong])
+
+
+def _nearest(found: Float, spacing: float, shape: tuple[int, ...]) -> Float | None:
+    """Distances ``[N, 4]`` [px] to the nearest four, of the points away from the border."""
+    from scipy.spatial import cKDTree
+
+    inner = ((found > spacing) & (found < np.array(shape) - 1 - spacing)).all(axis=1)
+    if inner.sum() < 5:
+        return None
+    distances, _ = cKDTree(found).query(found[inner], k=5)
+    return np.asarray(distances)[:, 1:]
