@@ -111,6 +111,8 @@ class Points(Artifact):
 
     def __post_init__(self) -> None:
         yx = readonly(np.reshape(self.yx, (-1, 2)), np.float64)
+        if not np.isfinite(yx).all():
+            raise ScopegymError("Points have finite positions; some of these are NaN or infinite.")
         object.__setattr__(self, "yx", yx)
         object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
         for name in ("sigma_px", "strength"):

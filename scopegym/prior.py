@@ -38,6 +38,13 @@ class Prior:
             raise ScopegymError(f"Prior.scale_px must be a positive length, not {self.scale_px}.")
         if self.count is not None and not (math.isfinite(self.count) and self.count >= 0):
             raise ScopegymError(f"Prior.count must not be negative; it is {self.count}.")
+        if not all(math.isfinite(total) and total > 0 for total in self.neighbour_sums_px):
+            raise ScopegymError(
+                f"Prior.neighbour_sums_px must be positive lengths, not {self.neighbour_sums_px}."
+            )
+        vectors = self.lattice_px or ()
+        if not all(math.isfinite(part) for vector in vectors for part in vector):
+            raise ScopegymError(f"Prior.lattice_px must be finite vectors, not {vectors}.")
         if self.contrast not in ("bright", "dark"):
             raise ScopegymError(f"Prior.contrast is 'bright' or 'dark', not '{self.contrast}'.")
         object.__setattr__(self, "sources", FrozenDict(self.sources))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 
 from scopegym.errors import ScopegymError
 
@@ -37,6 +38,7 @@ def parse_length(text: str | float, what: str = "length") -> float:
     if match is None:
         raise ScopegymError(f"The {what} '{text}' is not a length such as '35.2 pm'.")
     number, unit = match.groups()
+    unit = unicodedata.normalize("NFC", unit)  # Å may come as A and a ring
     if not unit:
         raise ScopegymError(f"The {what} '{text}' has no unit; write for example '{number} nm'.")
     try:

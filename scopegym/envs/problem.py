@@ -54,21 +54,21 @@ class Task:
 
     @property
     def open_slots(self) -> tuple[Slot, ...]:
-        """The slots, with operators that asked for this task (plug-ins) in those they fit."""
-        return tuple(
-            Slot(slot.name, slot.operators + self._volunteers(slot), slot.optional)
-            for slot in self.slots
-        )
-
-    def _volunteers(self, slot: Slot) -> tuple[str, ...]:
-        kinds = {(operators[n].inputs, operators[n].output) for n in slot.operators}
-        return tuple(
-            o.name
+        """The slots, with operators that asked for this task (plug-ins) each in the first slot
+        whose operators read and give the same kinds."""
+        waiting = [
+            o
             for o in operators.values()
-            if self.name in o.tasks
-            and o.name not in slot.operators
-            and (o.inputs, o.output) in kinds
-        )
+            if self.name in o.tasks and all(o.name not in slot.operators for slot in self.slots)
+        ]
+        opened = []
+        for slot in self.slots:
+            kinds = {(operators[name].inputs, operators[name].output) for name in slot.operators}
+            joining = [o for o in waiting if (o.inputs, o.output) in kinds]
+            waiting = [o for o in waiting if o not in joining]
+            names = (*slot.operators, *(o.name for o in joining))
+            opened.append(Slot(slot.name, names, slot.optional))
+        return tuple(opened)
 
 
 #: All tasks by short name.

@@ -228,8 +228,10 @@ def local_maxima_in_scale(
         highest = highest[-2:]
     y, x, levels, value = map(np.concatenate, zip(*found, strict=True))
     order = np.lexsort((levels, x, y, -value))
-    if len(order) == shape[0] * shape[1] * len(sigmas):
-        order = order[:0]  # everything equals its surroundings: a flat image has no maxima
+    # Where everything equals its surroundings nothing is a maximum; scikit-image makes an exception
+    # of a lone pixel at a lone scale.
+    if 1 < len(order) == shape[0] * shape[1] * len(sigmas):
+        order = order[:0]
     return Candidates(
         yx=readonly(np.column_stack([y, x])[order], np.int32),
         sigma=readonly(np.asarray(sigmas)[levels[order]], np.float32),
@@ -252,7 +254,7 @@ def prune(yx: Array, sigma: Array, overlap: float) -> Array:
     (that of a Python set) followed. Too many pairs shorten the list from its weak end, with a
     warning.
     """
-    from scipy.spatial import KDTree
+    from scipy.spatial import cKDTree
 
     if not 0 <= overlap <= 1:
         raise ScopegymError(f"overlap must lie in 0..1, not {overlap:g}.")
@@ -260,12 +262,12 @@ def prune(yx: Array, sigma: Array, overlap: float) -> Array:
     if count < 2:
         return np.arange(count)
     reach = 2 * sigma.max() * math.sqrt(2)
-    tree = KDTree(yx)
+    tree = cKDTree(yx)
     while (pairs := (tree.count_neighbors(tree, reach) - count) // 2) > MAX_PAIRS:
         shorter = int(count * max(0.1, math.sqrt(0.9 * MAX_PAIRS / pairs)))
         _warn(count, shorter)
         count = shorter
-        tree = KDTree(yx[:count])
+        tree = cKDTree(yx[:count])
     victims, killers = _kills(tree.query_pairs(reach, output_type="ndarray"), yx, sigma, overlap)
     alive = np.ones(count, bool)
     if np.intersect1d(victims, killers).size:

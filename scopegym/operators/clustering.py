@@ -34,6 +34,8 @@ COHERENT = 0.6
 
 #: Fits k clusters to values [M, D]; gives a function from values [N, D] to cluster numbers [N].
 Fit = Callable[[Array, int], Callable[[Array], Array]]
+#: How good values [M, D] with cluster numbers [M] of k clusters are; higher is better.
+Quality = Callable[[Array, Array, int], float]
 
 
 @operator
@@ -87,7 +89,7 @@ def kmeans(
         model = KMeans(count, n_init=STARTS, random_state=0).fit(values)
         return model.predict
 
-    def silhouette(values: Array, labels: Array) -> float:
+    def silhouette(values: Array, labels: Array, _count: int) -> float:
         from sklearn.metrics import silhouette_score
 
         return float(silhouette_score(values, labels))
@@ -125,8 +127,8 @@ def gmm(
         criteria[count] = float(model.bic(values))
         return model.predict
 
-    def evidence(_: Array, labels: Array) -> float:
-        return -criteria[int(labels.max()) + 1]
+    def evidence(_values: Array, _labels: Array, count: int) -> float:
+        return -criteria[count]
 
     if choose == "fixed":
         return _clustered(features, clusters, fit)
@@ -162,7 +164,7 @@ def agglomerative(
 def majority_smooth(
     labels: Labels, *, radius: Annotated[float, Scale(0.1, 2.0, log=True)] = 0.5
 ) -> Labels:
-    """Give each pixel the most frequent label within ``radius`` [px] (y and x), its own in a tie."""
+    """Give each pixel the most frequent label within ``radius`` [px], its own in a tie."""
     import cv2
 
     if not (math.isfinite(radius) and radius > 0):
@@ -266,11 +268,14 @@ def _scaled(features: Features) -> Array:
     return deviation / spread if spread > 1e-12 * np.abs(values).max() else np.zeros_like(deviation)
 
 
+def _sample(count: int, most: int) -> Array:
+    """At most this many rows of ``count``, always the same, in order."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
 def _sampled(values: Array, most: int) -> Array:
     """At most this many of the rows, always the same."""
-    if len(values) <= most:
-        return values
-    return values[np.sort(np.random.default_rng(0).permutation(len(values))[:most])]
+    return values[_sample(len(values), most)]
 
 
 def _allowed(features: Features, values: Array, clusters: int) -> int:
@@ -292,24 +297,20 @@ def _clustered(features: Features, clusters: int, fit: Fit, most: int = MOST_FIT
     return upsample(features, predicted)
 
 
-def _chosen(
-    features: Features, most: int, fit: Fit, quality: Callable[[Array, Array], float]
-) -> Labels:
+def _chosen(features: Features, most: int, fit: Fit, quality: Quality) -> Labels:
     """Clusters in the number of the best quality among those that are really there."""
     values = _scaled(features)
     fitted = _sampled(values, MOST_FITTED)
-    best, answer = -math.inf, np.zeros(len(values), dtype=np.int64)
+    some = _sample(len(values), MOST_PAIRED)
     neighbours = _neighbours(features)
+    best, answer = -math.inf, np.zeros(len(values), dtype=np.int64)
     for count in range(2, _allowed(features, fitted, most) + 1):
         labels = _predict(fit, fitted, count, values)
-        if not (separate(values, labels) and coherent(labels, neighbours)):
-            continue
-        some = _sampled(np.column_stack([values, labels]), MOST_PAIRED)
-        if len(np.unique(some[:, -1])) < count:
-            continue
-        score = quality(some[:, :-1], some[:, -1].astype(np.int64))
-        if score > best:
-            best, answer = score, labels
+        whole = len(np.unique(labels[some])) == count
+        if whole and separate(values, labels) and coherent(labels, neighbours):
+            score = quality(values[some], labels[some], count)
+            if score > best:
+                best, answer = score, labels
     return upsample(features, answer)
 
 
@@ -345,5 +346,5 @@ def _neighbours(features: Features) -> Array:
 
 def coherent(labels: Array, neighbours: Array) -> bool:
     """True when the places of every cluster mostly lie among their like."""
-    agree = (labels[neighbours] == labels[:, None]).mean(axis=1) if neighbours.size else labels
+    agree = (labels[neighbours] == labels[:, None]).mean(axis=1)
     return all(agree[labels == label].mean() >= COHERENT for label in np.unique(labels))

@@ -101,7 +101,7 @@ def translation_symmetry(
     window: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
     patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
     stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
-    shifts: Annotated[int, Choice((9, 25, 49, 81, 121))] = 81,
+    shifts: Annotated[int, Choice((9, 25, 49, 81, 121, 225))] = 81,
 ) -> Features:
     """Correlate each square patch with the patches shifted by up to ``window`` (y and x) [px].
 

@@ -1,0 +1,456 @@
+"""Simulated micrographs of several crystal patterns side by side, with the exact label map.
+
+A boundary lies where the label map says, in the image as it is recorded: what drifts is the
+lattices, not the truth. As a rule every pixel shows the pattern of its own region, columns at a
+boundary are cut, and the truth is exact to the pixel. With whole columns the image is closer to
+nature, and a boundary is where the nearest columns happen to lie: within half a spacing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scopegym.artifacts import Array, Labels, readonly
+from scopegym.datasets.simulate import REACH, draw_columns
+from scopegym.errors import ScopegymError, unknown
+from scopegym.micrograph import Micrograph
+
+#: Two columns of different regions nearer than this share of their spacing cannot both be there.
+CLOSEST = 0.6
+#: Width (standard deviation) of a column in multiples of the spacing: 0.045 nm of 0.25 nm.
+COLUMN_WIDTH = 0.18
+
+#: Random motifs among which the one with the most distinct columns is chosen.
+MOTIFS_TRIED = 60
+
+#: Operations of the seventeen plane groups on fractions (x, y) of the cell: International Tables
+#: for Crystallography, volume A, general positions. ``-`` negates, ``'`` adds one half, ``s`` is
+#: x - y; a group ends with its centring, if any.
+_POSITIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "p1": "x,y",
+        "p2": "x,y -x,-y",
+        "pm": "x,y -x,y",
+        "pg": "x,y -x,y'",
+        "cm": "x,y -x,y c",
+        "p2mm": "x,y -x,-y -x,y x,-y",
+        "p2mg": "x,y -x,-y -x',y x',-y",
+        "p2gg": "x,y -x,-y -x',y' x',-y'",
+        "c2mm": "x,y -x,-y -x,y x,-y c",
+        "p4": "x,y -x,-y -y,x y,-x",
+        "p4mm": "x,y -x,-y -y,x y,-x -x,y x,-y y,x -y,-x",
+        "p4gm": "x,y -x,-y -y,x y,-x -x',y' x',-y' y',x' -y',-x'",
+        "p3": "x,y -y,s -s,-x",
+        "p3m1": "x,y -y,s -s,-x -y,-x -s,y x,s",
+        "p31m": "x,y -y,s -s,-x y,x s,-y -x,-s",
+        "p6": "x,y -y,s -s,-x -x,-y y,-s s,x",
+        "p6mm": "x,y -y,s -s,-x -x,-y y,-s s,x -y,-x -s,y x,s y,x s,-y -x,-s",
+    }
+)
+PLANE_GROUPS = tuple(_POSITIONS)
+_TERMS: Mapping[str, tuple[int, int]] = MappingProxyType({"x": (1, 0), "y": (0, 1), "s": (1, -1)})
+
+
+def plane_group(name: str) -> tuple[Array, Array]:
+    """Matrices ``[K, 2, 2]`` and translations ``[K, 2]`` on fractions of the cell's vectors.
+
+    Raises ScopegymError for a name that is none of ``PLANE_GROUPS``.
+    """
+    if name not in _POSITIONS:
+        raise unknown("plane group", name, _POSITIONS)
+    *positions, last = _POSITIONS[name].split()
+    centred = last == "c"
+    terms = [p.split(",") for p in (positions if centred else [*positions, last])]
+    matrices = np.array([[_row(term) for term in pair] for pair in terms])
+    translations = np.array([["'" in term for term in pair] for pair in terms]) * 0.5
+    if centred:
+        matrices = np.concatenate([matrices, matrices])
+        translations = np.concatenate([translations, translations + 0.5]) % 1.0
+    return matrices, translations
+
+
+def _row(term: str) -> tuple[int, int]:
+    sign = -1 if term.startswith("-") else 1
+    a, b = _TERMS[term.strip("-'")]
+    return sign * a, sign * b
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A motif on a lattice: ``lattice_px`` two vectors (y, x) ``[2, 2]`` [px], ``columns``
+    ``[N, 2]`` fractions of them, ``weights`` ``[N]`` heights, ``spacing_px`` the characteristic
+    distance of its columns and ``origin_yx`` [px] where a corner of a cell lies."""
+
+    lattice_px: Array
+    columns: Array
+    weights: Array
+    spacing_px: float
+    name: str = ""
+    origin_yx: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lattice_px", readonly(self.lattice_px, np.float64))
+        object.__setattr__(self, "columns", readonly(np.reshape(self.columns, (-1, 2)), np.float64))
+        object.__setattr__(self, "weights", readonly(np.reshape(self.weights, -1), np.float64))
+        area = abs(float(np.linalg.det(self.lattice_px))) if self.lattice_px.shape == (2, 2) else 0
+        if not (area > 0 and math.isfinite(area)):
+            raise ScopegymError(f"The lattice of pattern '{self.name}' spans no area.")
+        if not len(self.columns) == len(self.weights) > 0:
+            raise ScopegymError(
+                f"Pattern '{self.name}' has {len(self.columns)} columns and {len(self.weights)} "
+                "weights; it needs as many of both, and at least one."
+            )
+        if not (math.isfinite(self.spacing_px) and self.spacing_px > 0):
+            raise ScopegymError(f"The spacing of pattern '{self.name}' must be positive.")
+
+    def rotated(self, degrees: float, origin_yx: tuple[float, float] | None = None) -> Pattern:
+        """The pattern turned counter-clockwise on the screen, its origin kept or moved."""
+        angle = math.radians(degrees)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        origin = self.origin_yx if origin_yx is None else origin_yx
+        lattice = self.lattice_px @ turn.T
+        name = f"{self.name} at {degrees:g}°"
+        return Pattern(lattice, self.columns, self.weights, self.spacing_px, name, origin)
+
+    def positions(self, low: ArrayLike, high: ArrayLike) -> tuple[Array, Array]:
+        """Columns (y, x) ``[M, 2]`` [px] between two corners, and their weights ``[M]``."""
+        low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+        corners = np.array([(y, x) for y in (low[0], high[0]) for x in (low[1], high[1])])
+        reach = (corners - self.origin_yx) @ np.linalg.inv(self.lattice_px)
+        first, last = np.floor(reach.min(axis=0)) - 1, np.ceil(reach.max(axis=0)) + 1
+        ranges = (np.arange(a, b + 1) for a, b in zip(first, last, strict=True))
+        cells = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 1, 2)
+        yx = (cells + self.columns).reshape(-1, 2) @ self.lattice_px + self.origin_yx
+        weights = np.tile(self.weights, len(cells))
+        inside = ((yx >= low) & (yx < high)).all(axis=1)
+        return yx[inside], weights[inside]
+
+
+def lattice(
+    a_px: float, b_px: float | None = None, gamma_deg: float = 90.0, name: str = "lattice"
+) -> Pattern:
+    """One column on an oblique lattice: b_px to the right, a_px at gamma from it, upwards.
+
+    The spacing is the shorter vector's length.
+    """
+    b = a_px if b_px is None else b_px
+    gamma = math.radians(gamma_deg)
+    vectors = [(-a_px * math.sin(gamma), a_px * math.cos(gamma)), (0.0, b)]
+    return Pattern(np.array(vectors), np.zeros((1, 2)), np.ones(1), min(a_px, b), name)
+
+
+def plane_group_pattern(
+    group: str, period_px: float = 24.0, *, columns: int = 3, seed: int = 0
+) -> Pattern:
+    """A random motif of columns of different heights, repeated by a plane group.
+
+    Of some random motifs the one whose columns stand furthest apart: columns that run together
+    on a mirror or an axis look as if they had more symmetry than they have.
+
+    The cell has the metric of its group (oblique, rectangular, square or hexagonal) and about the
+    area period_px^2, so that groups differ by their symmetry and not by their density of cells.
+    The spacing is a third of the period. Raises ScopegymError for an unknown group.
+    """
+    matrices, translations = plane_group(group)
+    rng = np.random.default_rng(seed)
+    cell = _cell(group)
+    cell = cell * (period_px / math.sqrt(abs(float(np.linalg.det(cell)))))
+    tried = [
+        (np.einsum("kij,nj->nki", matrices, points) + translations).reshape(-1, 2) % 1.0
+        for points in rng.uniform(0, 1, (MOTIFS_TRIED, columns, 2))
+    ]
+    motif = max(tried, key=lambda motif: _closest(motif, cell))
+    weights = np.repeat(np.linspace(1.0, 0.4, columns), len(matrices))
+    return Pattern(cell, motif, weights, period_px / 3, group)
+
+
+def _closest(motif: Array, cell: Array) -> float:
+    """The smallest distance of two columns of a motif ``[N, 2]`` repeated by a cell ``[2, 2]``."""
+    apart = motif[:, None] - motif
+    near = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    distance = np.linalg.norm((apart[:, :, None] + near) @ cell, axis=-1)
+    return float(distance[distance > 0].min(initial=np.inf))
+
+
+def _cell(group: str) -> Array:
+    """Vectors (y, x) of the axes x and y of a cell with the metric that its group requires."""
+    if group in ("p1", "p2"):
+        ratio, gamma = 1.25, math.radians(103)
+    elif group.startswith(("p3", "p6")):
+        ratio, gamma = 1.0, math.radians(120)
+    else:
+        ratio, gamma = (1.0 if group.startswith("p4") else 1.3), math.pi / 2
+    return np.array([(0.0, 1.0), (-ratio * math.sin(gamma), ratio * math.cos(gamma))])
+
+
+def halves(shape: tuple[int, int], angle_deg: float = 90.0, offset_px: float = 0.0) -> Array:
+    """A map ``[H, W]`` of 0 and 1 either side of a line through the middle of the field.
+
+    The line runs at ``angle_deg`` from the x axis, counter-clockwise on the screen, and is moved
+    by ``offset_px`` towards the side of 1 (to the right of a line that runs upwards).
+    """
+    return (_beside(shape, angle_deg) > offset_px).astype(np.int32)
+
+
+def stripes(shape: tuple[int, int], edges_px: Sequence[float], angle_deg: float = 90.0) -> Array:
+    """A map ``[H, W]`` of stripes 0, 1, 2, .. between parallel lines at these distances from the
+    middle of the field, counted to the right of a line that runs upwards."""
+    return np.searchsorted(np.sort(edges_px), _beside(shape, angle_deg)).astype(np.int32)
+
+
+def grains(shape: tuple[int, int], count: int, seed: int = 0) -> Array:
+    """A map ``[H, W]`` of the Voronoi cells of ``count`` random points."""
+    from scipy.spatial import cKDTree
+
+    if count < 1:
+        raise ScopegymError(f"A field has at least one grain, not {count}.")
+    points = np.random.default_rng(seed).uniform(0, 1, (count, 2)) * np.array(shape)
+    nearest = cKDTree(points).query(np.indices(shape).reshape(2, -1).T)[1]
+    return nearest.reshape(shape).astype(np.int32)
+
+
+def disk(shape: tuple[int, int], radius_px: float) -> Array:
+    """A map ``[H, W]`` of a precipitate, 1, in the middle of its matrix, 0."""
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
+    return (np.hypot(y[:, None], x[None, :]) < radius_px).astype(np.int32)
+
+
+def _beside(shape: tuple[int, int], angle_deg: float) -> Array:
+    """Distance [px] of the pixels from a line through the middle, positive to its right."""
+    angle = math.radians(angle_deg)
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
+    return y[:, None] * math.cos(angle) + x[None, :] * math.sin(angle)
+
+
+def simulate_patterns(
+    regions: ArrayLike,
+    patterns: Sequence[Pattern],
+    *,
+    truth: ArrayLike | None = None,
+    seed: int = 0,
+    column_width: float = COLUMN_WIDTH,
+    whole_columns: bool = False,
+    noise: float = 0.0,
+    drift: tuple[float, float] = (0.0, 0.0),
+    jitter_px: float = 0.0,
+    name: str = "simulated patterns",
+) -> Micrograph:
+    """Draw the pattern of each region as Gaussian columns and disturb it as a microscope would.
+
+    ``regions`` ``[H, W]`` holds the numbers of patterns and is the truth, as Labels, unless another
+    ``truth`` is given (one pattern may have several regions in it). Columns have a standard
+    deviation of ``column_width`` spacings; at a boundary they are cut, or, as ``whole_columns``,
+    left out where two are too near. ``drift`` is the sample's movement (y, x) [px] while the frame
+    is scanned from top to bottom, ``jitter_px`` the standard deviation of each scan line's
+    horizontal displacement. The clean image is scaled to 0..1; ``noise`` is the standard deviation
+    of white Gaussian noise in units of the clean image's own standard deviation.
+
+    ``metadata`` has ``spacing_px``, the mean of the patterns' spacings, and ``period_px``, the
+    mean of the square roots of their cells. Same seed, same image. Raises ScopegymError for a map
+    that is empty or names patterns that are not there, and for disturbances that make no sense.
+    """
+    pattern_map = _region_map(regions, len(patterns))
+    labels = Labels(pattern_map if truth is None else np.asarray(truth))
+    _check(column_width, noise, drift, jitter_px)
+    rng = np.random.default_rng(seed)
+    spacings = np.array([pattern.spacing_px for pattern in patterns])
+    margin = REACH * column_width * float(spacings.max()) + 4 * jitter_px
+    columns = [_columns(pattern_map == i, p, margin, drift) for i, p in enumerate(patterns)]
+    if whole_columns:
+        columns = _whole(pattern_map, columns, spacings, rng)
+    shape: tuple[int, int] = (pattern_map.shape[0], pattern_map.shape[1])
+    lines = rng.normal(0, jitter_px, shape[0]) if jitter_px > 0 else np.zeros(shape[0])
+    image = np.zeros(shape)
+    for i, (yx, weights) in enumerate(columns):
+        drawn = draw_columns(shape, yx, weights, column_width * float(spacings[i]), lines)
+        image += drawn if whole_columns else drawn * (pattern_map == i)
+    image = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
+    image += rng.normal(0, 1, shape) * (noise * image.std())
+    areas = [abs(float(np.linalg.det(pattern.lattice_px))) for pattern in patterns]
+    metadata: dict[str, Any] = {
+        "spacing_px": float(spacings.mean()),
+        "period_px": float(np.sqrt(areas).mean()),
+        "patterns": tuple(pattern.name for pattern in patterns),
+        "noise": noise,
+    }
+    return Micrograph(image, None, f"{name} #{seed}", metadata, labels)
+
+
+def _columns(
+    region: Array, pattern: Pattern, margin: float, drift: tuple[float, float]
+) -> tuple[Array, Array]:
+    """Columns (y, x) ``[N, 2]`` [px] that show in a region ``[H, W]``, and their weights."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not region.any():
+        return np.empty((0, 2)), np.empty(0)
+    shape = np.array(region.shape)
+    reach = margin + np.abs(drift).max()
+    yx, weights = pattern.positions(np.full(2, -0.5 - reach), shape - 0.5 + reach)
+    yx = yx + (yx[:, :1] / shape[0]) * np.array(drift)
+    near = distance_transform_edt(~region) <= margin
+    shown = near[_pixels(yx, region)]
+    return yx[shown], weights[shown]
+
+
+def _pixels(yx: Array, field: Array) -> tuple[Array, Array]:
+    """The index of the pixels nearest to positions (y, x) ``[N, 2]`` [px]."""
+    y, x = np.clip(np.rint(yx).astype(int), 0, np.array(field.shape) - 1).T
+    return y, x
+
+
+def _whole(
+    pattern_map: Array,
+    columns: Sequence[tuple[Array, Array]],
+    spacings: Array,
+    rng: np.random.Generator,
+) -> list[tuple[Array, Array]]:
+    """The columns whose centres lie in their own region, without either of two too near."""
+    from scipy.spatial import cKDTree
+
+    kept: list[tuple[Array, Array]] = []
+    for i, (yx, weights) in enumerate(columns):
+        mine = pattern_map[_pixels(yx, pattern_map)] == i
+        yx, weights = yx[mine], weights[mine]
+        for j, (others, other_weights) in enumerate(kept):
+            if len(yx) == 0 or len(others) == 0:
+                continue
+            distance, partner = cKDTree(others).query(yx)
+            close = np.flatnonzero(distance < CLOSEST * min(spacings[i], spacings[j]))
+            # Neither side is favoured: the boundary would move towards the other.
+            first = rng.random(len(close)) < 0.5
+            stays = np.ones(len(others), dtype=bool)
+            stays[partner[close[first]]] = False
+            kept[j] = others[stays], other_weights[stays]
+            yx, weights = (np.delete(v, close[~first], axis=0) for v in (yx, weights))
+        kept.append((yx, weights))
+    return kept
+
+
+def two_phases(
+    shape: tuple[int, int] = (256, 256),
+    spacing_px: float = 8.0,
+    *,
+    angle_deg: float = 0.0,
+    **disturbances: Any,
+) -> Micrograph:
+    """An oblique phase below a rectangular one, after the mu and Laves phases of paper 003, fig. 4.
+
+    The cells are stand-ins with the lattices and the density of those phases, not the crystals.
+    """
+    oblique = np.array([(0.0, 1.0), (-2.2 * math.sin(1.75), 2.2 * math.cos(1.75))])
+    rectangular = np.array([(0.0, 1.7), (-2.5, 0.0)])
+    mu_motif = np.array([(0.0, 0.0), (0.45, 0.38), (0.1, 0.7)])
+    laves_motif = np.array([(0.0, 0.0), (0.5, 0.3), (0.0, 0.6), (0.5, 0.75)])
+    mu = Pattern(oblique * spacing_px, mu_motif, np.array([1.0, 0.7, 0.5]), spacing_px, "mu")
+    heights = np.array([1.0, 0.6, 0.7, 0.5])
+    laves = Pattern(rectangular * spacing_px, laves_motif, heights, spacing_px, "Laves")
+    regions = halves(shape, angle_deg)
+    return simulate_patterns(regions, (laves, mu), name="two phases", **disturbances)
+
+
+def two_grains(
+    shape: tuple[int, int] = (256, 256),
+    spacing_px: float = 10.0,
+    *,
+    misorientation_deg: float = 25.0,
+    orientation_deg: float = 7.0,
+    boundary_deg: float = 90.0,
+    offset_px: float = 0.0,
+    **disturbances: Any,
+) -> Micrograph:
+    """A square lattice in two orientations on either side of a straight boundary.
+
+    A tilt boundary is one whose line halves the misorientation: ``tilt_boundary``.
+    """
+    square = lattice(spacing_px, name="grain")
+    turned = square.rotated(orientation_deg + misorientation_deg, (0.3 * spacing_px, 0.0))
+    patterns = (square.rotated(orientation_deg), turned)
+    regions = halves(shape, boundary_deg, offset_px)
+    return simulate_patterns(regions, patterns, name="two grains", **disturbances)
+
+
+def tilt_boundary(
+    shape: tuple[int, int] = (256, 256),
+    spacing_px: float = 10.0,
+    *,
+    misorientation_deg: float = 25.0,
+    **disturbances: Any,
+) -> Micrograph:
+    """Two grains turned by half the misorientation either way about an upright boundary."""
+    return two_grains(
+        shape,
+        spacing_px,
+        misorientation_deg=misorientation_deg,
+        orientation_deg=-misorientation_deg / 2,
+        **disturbances,
+    )
+
+
+def twin(
+    shape: tuple[int, int] = (256, 256),
+    spacing_px: float = 10.0,
+    *,
+    lamella_px: float = 90.0,
+    fault: bool = True,
+    **disturbances: Any,
+) -> Micrograph:
+    """A face-centred cubic crystal along [110] with a twin lamella and an intrinsic stacking fault.
+
+    Close-packed rows run horizontally, stacked ABC in the matrix (0), CBA in the twin (1); at the
+    fault (2) one step of the stacking is left out, which makes two layers hexagonal. The lamella
+    lies in the lower half, the fault in the middle of the upper one.
+    """
+    # Rows of columns sqrt(6)/4 a apart lie a/sqrt(3) apart and step by a third along the row.
+    height = spacing_px * (1 / math.sqrt(3)) / (math.sqrt(6) / 4)
+    count = math.ceil(shape[0] / height) + 8
+    level = (np.arange(count) - 4) * height
+    first, last = np.searchsorted(level, (shape[0] / 2, shape[0] / 2 + lamella_px))
+    steps = np.ones(count, dtype=int)
+    steps[first:last] = -1
+    rows = np.arange(shape[0])
+    kind = ((rows >= level[first]) & (rows < level[min(last, count - 1)])).astype(np.int32)
+    if fault:
+        at = int(np.searchsorted(level, shape[0] / 4))
+        steps[at] = 2  # from A to C without B between
+        kind[(rows >= level[at] - height / 2) & (rows < level[at + 1] + height / 2)] = 2
+    phase = np.concatenate([[0], np.cumsum(steps)[:-1]]) % 3
+    stack = Pattern(
+        np.array([(0.0, spacing_px), (count * height, 0.0)]),
+        np.stack([phase / 3, np.arange(count) / count], axis=1),
+        np.ones(count),
+        spacing_px,
+        "face-centred cubic [110]",
+        (float(level[0]), 0.0),
+    )
+    truth = np.repeat(kind[:, None], shape[1], axis=1)
+    one = np.zeros(shape, dtype=np.int32)
+    return simulate_patterns(one, [stack], truth=truth, name="twin", **disturbances)
+
+
+def _region_map(regions: ArrayLike, patterns: int) -> Array:
+    truth = np.asarray(regions)
+    if truth.ndim != 2 or truth.size == 0 or truth.dtype.kind not in "iub":
+        raise ScopegymError("regions must be a map [H, W] of whole numbers, with a pixel at least.")
+    if patterns < 1 or truth.min() < 0 or truth.max() >= patterns:
+        raise ScopegymError(
+            f"regions names patterns {int(truth.min())}..{int(truth.max())}; there are {patterns}."
+        )
+    return truth.astype(np.int32)
+
+
+def _check(column_width: float, noise: float, drift: tuple[float, float], jitter_px: float) -> None:
+    for label, value in {"noise": noise, "jitter_px": jitter_px}.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ScopegymError(f"{label} must not be negative, and is {value:g}.")
+    if not (math.isfinite(column_width) and column_width > 0):
+        raise ScopegymError(f"column_width must be positive, not {column_width:g}.")
+    if not np.isfinite(drift).all():
+        raise ScopegymError(f"drift must be finite, not {drift}.")
