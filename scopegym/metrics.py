@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scopegym.artifacts import Array, Points
+from scopegym.artifacts import Array, Labels, Points
 
 
 class Matching(NamedTuple):
@@ -55,3 +55,13 @@ def match_points(found: Points, truth: Points, radius_px: float, margin_px: floa
     f1 = 2 * hits / (len(counted) + len(true_yx))
     error = float(distance[rows, columns].mean()) if hits else float("nan")
     return Matching(candidates[rows], true_inside[columns], precision, recall, f1, error)
+
+
+def label_accuracy(found: Labels, truth: Labels) -> float:
+    """Share of the pixels that are right under the best one-to-one naming of the labels."""
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics.cluster import contingency_matrix
+
+    together = contingency_matrix(truth.map.ravel(), found.map.ravel())
+    rows, columns = linear_sum_assignment(together, maximize=True)
+    return float(together[rows, columns].sum() / found.map.size)

@@ -358,7 +358,7 @@ def two_phases(
 
 def two_grains(
     shape: tuple[int, int] = (256, 256),
-    spacing_px: float = 10.0,
+    spacing_px: float = 8.0,
     *,
     misorientation_deg: float = 25.0,
     orientation_deg: float = 7.0,
@@ -379,7 +379,7 @@ def two_grains(
 
 def tilt_boundary(
     shape: tuple[int, int] = (256, 256),
-    spacing_px: float = 10.0,
+    spacing_px: float = 8.0,
     *,
     misorientation_deg: float = 25.0,
     **disturbances: Any,

@@ -28,9 +28,9 @@ STARTS = 4
 #: uniform distribution cut in half reaches 3, and no other of one hump more; a sinusoid, which is
 #: the beat of the lattice with the grid of centres, reaches 4.3. Two patterns exceed both.
 SEPARATE = 4.3
-#: Share of a cluster's places whose nearest places must agree: less is the lattice itself, sampled
-#: at different places in its cell, not a region.
-COHERENT = 0.6
+#: Of the nearest places to those of a cluster, this share must belong to it: less is the lattice
+#: itself, sampled at different places in its cell, and not a region. A block of 7 x 7 places.
+COHERENT, NEAREST = 0.7, 48
 
 #: Fits k clusters to values [M, D]; gives a function from values [N, D] to cluster numbers [N].
 Fit = Callable[[Array, int], Callable[[Array], Array]]
@@ -302,12 +302,12 @@ def _chosen(features: Features, most: int, fit: Fit, quality: Quality) -> Labels
     values = _scaled(features)
     fitted = _sampled(values, MOST_FITTED)
     some = _sample(len(values), MOST_PAIRED)
-    neighbours = _neighbours(features)
+    near = _neighbours(features, some)
     best, answer = -math.inf, np.zeros(len(values), dtype=np.int64)
     for count in range(2, _allowed(features, fitted, most) + 1):
         labels = _predict(fit, fitted, count, values)
         whole = len(np.unique(labels[some])) == count
-        if whole and separate(values, labels) and coherent(labels, neighbours):
+        if whole and separate(values, labels) and coherent(labels, some, near):
             score = quality(values[some], labels[some], count)
             if score > best:
                 best, answer = score, labels
@@ -335,16 +335,17 @@ def separate(values: Array, labels: Array) -> bool:
     return len(members) > 1
 
 
-def _neighbours(features: Features) -> Array:
-    """Rows of the four nearest other centres ``[N, 4]``, fewer where there are fewer."""
+def _neighbours(features: Features, rows: Array) -> Array:
+    """Rows of the nearest other centres ``[M, 48]`` to those in ``rows`` ``[M]``."""
     from scipy.spatial import cKDTree
 
-    count = min(5, len(features))
-    found = cKDTree(features.centres_yx).query(features.centres_yx, k=count)[1]
-    return found.reshape(len(features), -1)[:, 1:]
+    count = min(NEAREST + 1, len(features))
+    found = cKDTree(features.centres_yx).query(features.centres_yx[rows], k=count)[1]
+    return found.reshape(len(rows), -1)[:, 1:]
 
 
-def coherent(labels: Array, neighbours: Array) -> bool:
-    """True when the places of every cluster mostly lie among their like."""
-    agree = (labels[neighbours] == labels[:, None]).mean(axis=1)
-    return all(agree[labels == label].mean() >= COHERENT for label in np.unique(labels))
+def coherent(labels: Array, rows: Array, near: Array) -> bool:
+    """True when the places in ``rows`` of every cluster mostly lie among their like."""
+    mine = labels[rows]
+    agree = (labels[near] == mine[:, None]).mean(axis=1)
+    return all(agree[mine == label].mean() >= COHERENT for label in np.unique(mine))

@@ -1,0 +1,87 @@
+"""Task ``symmetry``: segment an image into regions of equal crystal pattern (paper 003)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scopegym.datasets.simulate_patterns import two_grains, two_phases
+from scopegym.envs.problem import Problem, Slot, Task, registry
+from scopegym.prior import Prior
+from scopegym.rewards.base import Reward
+from scopegym.workflow import Step, Workflow
+
+#: Regions differ and are alike within, each has a pattern of its own, they are no fragments, and
+#: they meet in few, straight boundaries: the last two only decide between what the first support.
+REWARD = Reward(
+    "symmetry-v0",
+    {
+        "separability": 1,
+        "pattern_consistency": 1,
+        "region_count": 0.5,
+        "boundary_length": 1,
+        "boundary_straightness": 0.25,
+    },
+    "product",
+)
+
+
+def sample(rng: np.random.Generator) -> Problem:
+    """A simulated problem: two phases or two grains, boundary, spacing and noise at random."""
+    spacing_px = float(rng.uniform(6, 12))
+    disturbances = {
+        "seed": int(rng.integers(2**31)),
+        "noise": float(rng.uniform(0, 3)),
+        "jitter_px": float(rng.choice([0.0, rng.uniform(0, 0.05) * spacing_px])),
+    }
+    if rng.random() < 0.5:
+        angle = float(rng.uniform(0, 180))
+        micrograph = two_phases((256, 256), spacing_px, angle_deg=angle, **disturbances)
+    else:
+        micrograph = two_grains(
+            (256, 256),
+            spacing_px,
+            misorientation_deg=float(rng.uniform(10, 45)),
+            orientation_deg=float(rng.uniform(0, 90)),
+            boundary_deg=float(rng.uniform(0, 180)),
+            offset_px=float(rng.uniform(-40, 40)),
+            **disturbances,
+        )
+    prior = Prior(micrograph.metadata["spacing_px"], sources={"scale_px": "given"})
+    return Problem(micrograph, prior, registry["symmetry"])
+
+
+symmetry = registry.add(
+    Task(
+        name="symmetry",
+        env_id="scopegym/SymmetrySegmentation-v0",
+        slots=(
+            Slot("denoise", ("gaussian", "median")),
+            Slot(
+                "describe",
+                (
+                    "translation_symmetry",
+                    "rotation_symmetry",
+                    "reflection_symmetry",
+                    "power_spectrum",
+                    "local_fourier",
+                ),
+                optional=False,
+            ),
+            Slot("scale", ("standardize",)),
+            Slot("reduce", ("pca",)),
+            Slot("cluster", ("kmeans", "gmm", "agglomerative"), optional=False),
+            Slot("smooth", ("majority_smooth", "drop_small")),
+        ),
+        reward=REWARD,
+        horizon=8,
+        expert=Workflow((Step("translation_symmetry"), Step("pca"), Step("kmeans"))),
+        tuned=(
+            "translation_symmetry.patch",
+            "translation_symmetry.window",
+            "translation_symmetry.shifts",
+            "pca.components",
+        ),
+        sample=sample,
+        __doc__="Segment an image into regions of equal crystal pattern (paper 003).",
+    )
+)

@@ -1,0 +1,44 @@
+"""Claims: regions meet in few, straight boundaries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scopegym.artifacts import Array, Labels
+from scopegym.operators.clustering import majority_smooth
+from scopegym.prior import Prior
+from scopegym.rewards.base import reward_term
+
+
+@reward_term(direction="minimize", bounds=(0.0, 4.0))
+def boundary_length(labels: Labels, prior: Prior) -> float:
+    """Length of all boundaries in units of the mean side of the image.
+
+    One straight boundary across is about 1; a speckle of labels has tens.
+    """
+    del prior
+    height, width = labels.map.shape
+    return _length(labels.map) / ((height + width) / 2)
+
+
+@reward_term(direction="maximize", bounds=(0.0, 1.0))
+def boundary_straightness(labels: Labels, prior: Prior) -> float:
+    """Length that remains of the boundaries when they are smoothed over one spacing.
+
+    A grain boundary is flat on the scale of a cell; what wiggles there is noise. An undivided
+    image has nothing crooked: 1.
+    """
+    length = _length(labels.map)
+    if length == 0:
+        return 1.0
+    return _length(majority_smooth(labels, radius=prior.scale_px).map) / length
+
+
+def _length(labels: Array) -> float:
+    """Length of the boundaries [px]: edges between pixels, corrected for their staircase.
+
+    A line at an angle is up to sqrt(2) longer as a staircase; pi / 4 is the mean over angles.
+    """
+    across = np.count_nonzero(labels[1:] != labels[:-1])
+    down = np.count_nonzero(labels[:, 1:] != labels[:, :-1])
+    return float(across + down) * np.pi / 4
