@@ -116,14 +116,9 @@ def gmm(
     criteria: dict[int, float] = {}
 
     def fit(values: Array, count: int) -> Callable[[Array], Array]:
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        model = GaussianMixture(count, covariance_type=covariance, random_state=0)
-        with warnings.catch_warnings():
-            # A mixture still moving after 100 rounds is as good an answer as any other.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(values)
+        model = GaussianMixture(count, covariance_type=covariance, random_state=0).fit(values)
         criteria[count] = float(model.bic(values))
         return model.predict
 
@@ -315,10 +310,15 @@ def _chosen(features: Features, most: int, fit: Fit, quality: Quality) -> Labels
 
 
 def _predict(fit: Fit, fitted: Array, count: int, values: Array) -> Array:
+    from sklearn.exceptions import ConvergenceWarning
+
     if count == 1:
         return np.zeros(len(values), dtype=np.int64)
     try:
-        return np.asarray(fit(fitted, count)(values), dtype=np.int64)
+        with warnings.catch_warnings():
+            # Fewer clusters than asked for, or a fit still moving, are answers like any other.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return np.asarray(fit(fitted, count)(values), dtype=np.int64)
     except ValueError as error:  # a covariance that cannot be inverted
         raise ScopegymError(f"{count} clusters cannot be fitted: {error}.") from None
 

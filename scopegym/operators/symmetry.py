@@ -435,7 +435,9 @@ def local_fourier(
     power = local_power(image.pixels, centres, half, frequencies)
     radius, angle = np.hypot(*frequencies.T), np.arctan2(-frequencies[:, 0], frequencies[:, 1])
     ring = np.arange(1, math.ceil(radius.max()) + 1)
-    share = np.maximum(0, 1 - np.abs(radius[:, None] - ring))
+    # Rings as soft as a peak under the Hann window is wide: sharper ones see the frequency grid.
+    share = np.exp(-((radius[:, None] - ring) ** 2) / 2)
+    share /= share.sum(axis=1, keepdims=True)
     folds = 2 * np.arange(harmonics + 1)
     values = [
         np.hypot(*(power @ (share * wave(fold * angle)[:, None]) for wave in (np.cos, np.sin)))
