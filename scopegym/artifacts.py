@@ -38,7 +38,9 @@ def digest(*parts: bytes | memoryview | str) -> str:
 
 def array_digest(array: Array) -> str:
     """Hash of an array: its type, its shape and its bytes."""
-    return digest(f"{array.dtype.str}{array.shape}", np.ascontiguousarray(array).data.cast("B"))
+    # A flat view of the bytes: an empty array has no memory to cast.
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""
+    return digest(f"{array.dtype.str}{array.shape}", content)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,14 @@ class Artifact:
     @cached_property
     def key(self) -> str:
         """Identity for caches: the derivation, or the hash of the content where there is none."""
-        return self.derivation or digest(type(self).__name__, *map(array_digest, self.arrays))
+        if self.derivation is not None:
+            return self.derivation
+        others = [
+            repr(value)
+            for name, value in sorted(vars(self).items())
+            if name != "derivation" and not isinstance(value, np.ndarray)
+        ]
+        return digest(type(self).__name__, *map(array_digest, self.arrays), *others)
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from scopegym.errors import ScopegymError
 
@@ -29,11 +30,36 @@ NANOMETRES = {
 _LENGTH = re.compile(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*([^\d\s/]*)(?:\s*/\s*(?:px|pixel))?\s*")
 
 
+#: How the unit of lengths in an image without a scale is written.
+PIXELS = {"px": 1.0, "pixel": 1.0, "pixels": 1.0}
+
+
 def parse_length(text: str | float, what: str = "length") -> float:
     """Read a positive length such as ``35.2 pm``, ``0.0352 nm`` or ``0.352 Å`` and return it [nm].
 
     Raises ScopegymError when the unit is missing or unknown, or the value is not positive.
     """
+    return _parse(text, what, NANOMETRES)
+
+
+def parse_pixels(text: str | float, pixel_size_nm: float | None, what: str = "length") -> float:
+    """Read a positive length such as ``8 px`` or ``0.28 nm`` and return it [px].
+
+    Raises ScopegymError as ``parse_length`` does, and for a true length where the pixel size [nm]
+    is None.
+    """
+    match = _LENGTH.fullmatch(str(text))
+    if match is not None and match[2].casefold() in PIXELS:
+        return _parse(text, what, PIXELS)
+    length_nm = parse_length(text, what)
+    if pixel_size_nm is None:
+        raise ScopegymError(
+            f"The {what} '{text}' needs the image's pixel size; give both, or the {what} in px."
+        )
+    return length_nm / pixel_size_nm
+
+
+def _parse(text: str | float, what: str, units: Mapping[str, float]) -> float:
     match = _LENGTH.fullmatch(str(text))
     if match is None:
         raise ScopegymError(f"The {what} '{text}' is not a length such as '35.2 pm'.")
@@ -42,7 +68,7 @@ def parse_length(text: str | float, what: str = "length") -> float:
     if not unit:
         raise ScopegymError(f"The {what} '{text}' has no unit; write for example '{number} nm'.")
     try:
-        value = float(number) * NANOMETRES[unit.casefold()]
+        value = float(number) * units[unit.casefold()]
     except KeyError:
         raise ScopegymError(
             f"The {what} '{text}' has the unknown unit '{unit}'; use pm, Å, nm or um."

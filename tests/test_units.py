@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegym.errors import ScopegymError
-from scopegym.units import NANOMETRES, parse_length
+from scopegym.units import NANOMETRES, parse_length, parse_pixels
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,23 @@ def test_any_number_in_any_unit(number: float, unit: str):
 def test_any_text_is_a_length_or_a_clear_error(text: str):
     with contextlib.suppress(ScopegymError):
         assert parse_length(text) > 0
+
+
+@pytest.mark.parametrize("text", ["8 px", "8px", "8.0 pixels", "0.2 nm", "2 Å", "200 pm"])
+def test_lengths_become_pixels(text: str):
+    assert parse_pixels(text, 0.025) == pytest.approx(8)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("8", "has no unit"),
+        ("0 px", "must be positive"),
+        ("1.2.3 px", "not a number"),
+        ("8 parsec", "unknown unit 'parsec'"),
+        ("0.2 nm", "the spacing in px"),
+    ],
+)
+def test_what_is_no_length_in_pixels_is_refused(text: str, rule: str):
+    with pytest.raises(ScopegymError, match=rule):
+        parse_pixels(text, None, "spacing")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from scopegym.artifacts import State
+from scopegym.artifacts import Artifact, State
 from scopegym.cache import Cache
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
@@ -34,7 +35,9 @@ class Task:
     expert would try first, and a sampler of training problems.
 
     ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
-    parameters that matter most, as ``operator.parameter``, most important first.
+    parameters that matter most, as ``operator.parameter``, most important first. ``least_field``
+    is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
+    nothing, where that is an answer: what is chosen has to beat it.
     """
 
     name: str
@@ -45,7 +48,14 @@ class Task:
     expert: Workflow
     tuned: tuple[str, ...]
     sample: Callable[[np.random.Generator], Problem]
+    least_field: float = 2.0
+    null: Workflow | None = None
     __doc__: str = field(default="", repr=False)
+
+    @property
+    def answer(self) -> type[Artifact]:
+        """The kind of artifact that answers the task: what the expert's workflow ends in."""
+        return self.expert.steps[-1].operator.output
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -110,6 +120,18 @@ class Problem:
                 f"{len(self.micrograph.data)} frames."
             )
 
+    def check(self) -> None:
+        """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
+        self.micrograph.normalized()
+        least = math.ceil(self.task.least_field * self.prior.scale_px)
+        height, width = self.micrograph.shape
+        if min(height, width) < least:
+            raise ScopegymError(
+                f"Task {self.task.name} needs a field of at least {least} x {least} px, "
+                f"{self.task.least_field:g} spacings of {self.prior.scale_px:.1f} px; "
+                f"'{self.micrograph.name}' is {height} x {width} px."
+            )
+
     def run(self, workflow: Workflow) -> State:
         """Carry out a workflow on this image, with this problem's cache."""
         return workflow.run(self.micrograph, self.prior, cache=self.cache)
@@ -123,7 +145,8 @@ class Problem:
         try:
             state = self.run(workflow)
         except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
+            kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+            failure = f"{kind}{error}".rstrip(".")
         ran = time.perf_counter()
         with using(self.cache):
             score = self.reward.worst if state is None else self.reward(state, self.prior)

@@ -82,6 +82,9 @@ symmetry = registry.add(
             "pca.components",
         ),
         sample=sample,
+        # Window and patch on either side, and a pattern of three by three spacings between.
+        least_field=10.0,
+        null=Workflow((Step("translation_symmetry"), Step("kmeans", {"clusters": 1}))),
         __doc__="Segment an image into regions of equal crystal pattern (paper 003).",
     )
 )

@@ -75,7 +75,8 @@ def solve(
         float | None, typer.Option(metavar="N", help="Columns per square nanometre.")
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm'.")
+        str | None,
+        typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm' or '8 px'."),
     ] = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
@@ -107,7 +108,6 @@ def solve(
     from scopegym.envs import registry as tasks
     from scopegym.envs.problem import Problem
     from scopegym.experiments.expectations import expect
-    from scopegym.units import parse_length
 
     _load_plugins(plugin)
     judged_by = _reward(tasks[task].reward, reward)
@@ -117,10 +117,11 @@ def solve(
         sample=crystal,
         zone=zone,
         density_per_nm2=density,
-        spacing_nm=None if spacing is None else parse_length(spacing, "spacing"),
+        spacing=spacing,
         estimate=estimate,
         calibration=calibration,
         contrast=contrast,
+        counted="count" in judged_by.needs,
     )
     problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
     _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
@@ -140,7 +141,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Replay a recipe on images, without any search."""
-    from scopegym.experiments.outputs import staged, to_json, write_points
+    from scopegym.experiments.outputs import staged, to_json, write_table
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
@@ -152,17 +153,31 @@ def run(
         folder = out if len(images) == 1 else out / path.name
         with staged(folder) as scratch:
             size = done.problem.micrograph.pixel_size_nm
-            write_points(done.points, size, scratch / "points.csv")
+            write_table(done.answer, size, scratch)
             (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
     rows = [done.to_dict() for done in replays]
     lines = [
-        f"{row['image']}: {row['count']} columns, score {row['score']['value']:.3f}"
-        + (f" ({'as' if row['agrees'] else 'NOT as'} recorded)" if check else "")
-        for row in rows
+        f"{done.problem.micrograph.name}: {done.found.text}, score {done.trial.score.value:.3f}"
+        + (f" ({'as' if done.agrees else 'NOT as'} recorded)" if check else "")
+        for done in replays
     ]
     _print({"recipe": str(recipe), "images": rows}, [*lines, f"Results: {out}"], as_json)
     if check and not all(done.agrees for done in replays):
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to reproduce: symmetry.")],
+    out: Out = Path("reproduced"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated images.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show again what a paper shows: its demonstrations on simulated images, with figures."""
+    from scopegym.experiments.reproduce.base import reproduce, summary
+
+    done = reproduce(name, out, seed)
+    _print({**done, "out": str(out)}, [*summary(done), f"Results: {out}"], as_json)
 
 
 @app.command("list")
@@ -235,6 +250,7 @@ def _solve(
     from scopegym.experiments.outputs import staged, write_result
     from scopegym.experiments.solve import search
 
+    problem.check()
     with staged(out):
         pass  # an unwritable folder is refused before the search, not after it
     with _progress(budget, f"{agent} on {problem.micrograph.name}") as advance:
@@ -244,12 +260,13 @@ def _solve(
 
 
 def _summary(result: Any, out: Path) -> list[str]:
-    prior, score = result.problem.prior, result.chosen.score
+    found, score = result.found, result.chosen.score
+    more = found.detail if found.expected is None else f"{found.expected:.0f} expected"
     terms = ", ".join(f"{name} {value:.3f}" for name, value in score.terms.items())
     timing = result.timing
     return [
-        f"{len(result.points)} columns found in {result.problem.micrograph.name}; "
-        f"{prior.count:.0f} expected at {prior.scale_px:.1f} px spacing.",
+        f"{found.text} found in {result.problem.micrograph.name}; {more}; spacing "
+        f"{result.problem.prior.scale_px:.1f} px.",
         f"Score {score.value:.3f} ({terms}).",
         f"Workflow: {result.chosen.workflow}",
         f"{len(result.trials)} workflows in {result.seconds:.1f} s: operators "

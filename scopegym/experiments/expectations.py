@@ -12,6 +12,7 @@ from scopegym.errors import ScopegymError
 from scopegym.estimation import estimate_prior
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
+from scopegym.units import parse_pixels
 
 Policy = Literal["check", "trust"]
 Contrast = Literal["bright", "dark"]
@@ -35,82 +36,91 @@ def expect(
     sample: str | Path | Crystal | None = None,
     zone: str | Sequence[int] = (1, 0, 0),
     density_per_nm2: float | None = None,
-    spacing_nm: float | None = None,
+    spacing: str | None = None,
     estimate: bool = False,
     calibration: Policy = "check",
     contrast: Contrast = "bright",
+    counted: bool = True,
 ) -> Expectation:
     """The prior from a crystal, from density and spacing, or estimated from the image itself.
 
-    With a crystal the pixel size is checked against the image's own lattice: where that is found
-    within 10 % of expectation, the measured scale is used. Raises ScopegymError when nothing is
-    known, when the pixel size is missing, and when the image contradicts it (unless
-    ``calibration`` is ``trust``).
+    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``; it is enough where the reward does not
+    need the number of columns (``counted``). With a crystal the pixel size is checked against the
+    image's own lattice: where that is found within 10 % of expectation, the measured scale is used.
+    Raises ScopegymError when nothing is known, when the pixel size is missing, and when the image
+    contradicts it (unless ``calibration`` is ``trust``).
     """
-    expectation = _expect(
-        micrograph, sample, zone, density_per_nm2, spacing_nm, estimate, calibration, contrast
-    )
-    _resolvable(expectation.prior, micrograph)
+    given = density_per_nm2 is not None or spacing is not None
+    if (sample is not None) + given + estimate != 1:
+        figures = "density and spacing" if counted else "a spacing"
+        raise ScopegymError(
+            f"Say what to expect in exactly one way: a crystal, {figures}, or estimate."
+        )
+    if sample is not None:
+        projection = crystal(sample).project(zone)
+        expectation = _from_crystal(micrograph, projection, calibration, contrast)
+    elif estimate:
+        expectation = _from_image(micrograph, contrast)
+    else:
+        prior = _from_figures(micrograph, density_per_nm2, spacing, contrast, counted)
+        expectation = Expectation(prior, None, ())
+    _resolvable(expectation.prior)
     return expectation
 
 
-def _expect(
+def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
+    return Expectation(
+        estimate_prior(micrograph.normalized(), contrast),
+        None,
+        ("Spacing and count are estimated from the image: nothing independent checks them.",),
+    )
+
+
+def _from_figures(
     micrograph: Micrograph,
-    sample: str | Path | Crystal | None,
-    zone: str | Sequence[int],
     density_per_nm2: float | None,
-    spacing_nm: float | None,
-    estimate: bool,
-    calibration: Policy,
+    spacing: str | None,
     contrast: Contrast,
-) -> Expectation:
-    given = density_per_nm2 is not None or spacing_nm is not None
-    if (sample is not None) + given + estimate != 1:
+    counted: bool,
+) -> Prior:
+    if spacing is None:
+        raise ScopegymError("A density alone is not enough: give the spacing too.")
+    if counted and density_per_nm2 is None:
         raise ScopegymError(
-            "Say what to expect in exactly one way: a crystal, density and spacing, or estimate."
+            "A spacing alone does not say how many columns to expect: give the density too."
         )
-    if estimate:
-        return Expectation(
-            estimate_prior(micrograph.normalized(), contrast),
-            None,
-            ("Spacing and count are estimated from the image: nothing independent checks them.",),
-        )
+    spacing_px = parse_pixels(spacing, micrograph.pixel_size_nm, "spacing")
+    count = None if density_per_nm2 is None else _count(micrograph, density_per_nm2)
+    known = ("scale_px", "neighbour_sums_px", *(() if count is None else ("count",)))
+    return Prior(
+        scale_px=spacing_px,
+        count=count,
+        neighbour_sums_px=(4 * spacing_px,),
+        contrast=contrast,
+        sources=dict.fromkeys(known, "given"),
+    )
+
+
+def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
+    if not density_per_nm2 > 0:
+        raise ScopegymError(f"The density must be positive, not {density_per_nm2:g} per nm^2.")
+    height, width = micrograph.shape
+    return density_per_nm2 * _pixel_size(micrograph) ** 2 * height * width
+
+
+def _pixel_size(micrograph: Micrograph) -> float:
+    """The pixel size [nm]. Raises ScopegymError where it is unknown."""
     if micrograph.pixel_size_nm is None:
         raise ScopegymError(
             f"The pixel size of '{micrograph.name}' is unknown; give one, such as '35.2 pm'."
         )
-    if sample is not None:
-        projection = crystal(sample).project(zone)
-        return _from_crystal(micrograph, projection, calibration, contrast)
-    if density_per_nm2 is None or spacing_nm is None:
-        raise ScopegymError("Density and spacing are needed together.")
-    prior = _from_figures(micrograph, density_per_nm2, spacing_nm, contrast)
-    return Expectation(prior, None, ())
-
-
-def _from_figures(
-    micrograph: Micrograph, density_per_nm2: float, spacing_nm: float, contrast: Contrast
-) -> Prior:
-    if not (density_per_nm2 > 0 and spacing_nm > 0):
-        raise ScopegymError(
-            f"Density and spacing must be positive, not {density_per_nm2:g} and {spacing_nm:g}."
-        )
-    size = micrograph.pixel_size_nm or 0.0
-    height, width = micrograph.shape
-    return Prior(
-        scale_px=spacing_nm / size,
-        count=density_per_nm2 * size**2 * height * width,
-        neighbour_sums_px=(4 * spacing_nm / size,),
-        contrast=contrast,
-        sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "given"),
-    )
+    return micrograph.pixel_size_nm
 
 
 def _from_crystal(
     micrograph: Micrograph, projection: Projection, policy: Policy, contrast: Contrast
 ) -> Expectation:
-    size = micrograph.pixel_size_nm
-    assert size is not None  # the caller has checked
+    size = _pixel_size(micrograph)
     shape = (micrograph.shape[0], micrograph.shape[1])
     found = check_calibration(micrograph.normalized(), projection, size)
     if found.status == "contradicted" and policy == "check":
@@ -125,16 +135,10 @@ def _from_crystal(
     return Expectation(prior, found, (found.message,))
 
 
-def _resolvable(prior: Prior, micrograph: Micrograph) -> None:
-    """Raise ScopegymError when columns are too close or too far apart for this field."""
-    height, width = micrograph.shape
+def _resolvable(prior: Prior) -> None:
+    """Raise ScopegymError when columns are too close to be told apart."""
     if prior.scale_px < LEAST_SPACING_PX:
         raise ScopegymError(
             f"Columns would be {prior.scale_px:.1f} px apart, and at least {LEAST_SPACING_PX} px "
             "are needed to tell them apart; check the pixel size."
-        )
-    if 2 * prior.scale_px > min(height, width):
-        raise ScopegymError(
-            f"The field of {height} x {width} px is smaller than two spacings of "
-            f"{prior.scale_px:.0f} px; check the pixel size."
         )

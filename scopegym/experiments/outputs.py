@@ -8,13 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import Labels, Points
 from scopegym.errors import ScopegymError
+from scopegym.experiments.findings import by_area
 from scopegym.experiments.solve import Result
 
 
@@ -48,12 +50,13 @@ def _unwritable(folder: Path, error: OSError) -> ScopegymError:
 
 
 def write_result(result: Result, folder: str | Path) -> None:
-    """Write ``result.json``, ``workflow.yaml``, ``points.csv``, ``overlay.png``, ``front.png`` and
-    ``report.html``."""
-    from scopegym.experiments.report import write_front, write_overlay, write_report
+    """Write ``result.json``, ``workflow.yaml``, the table of the answer, ``overlay.png``,
+    ``front.png`` and ``report.html``."""
+    from scopegym.experiments.pictures import write_front, write_overlay
+    from scopegym.experiments.report import write_report
 
     with staged(folder) as scratch:
-        write_points(result.points, result.problem.micrograph.pixel_size_nm, scratch / "points.csv")
+        write_table(result.answer, result.problem.micrograph.pixel_size_nm, scratch)
         write_overlay(result, scratch / "overlay.png")
         write_front(result, scratch / "front.png")
         write_report(result, scratch / "report.html")
@@ -81,16 +84,36 @@ def recipe(result: Result) -> str:
     )
 
 
-def write_points(points: Points, pixel_size_nm: float | None, path: Path) -> None:
-    """Write positions as ``y_px,x_px,y_nm,x_nm,sigma_px,strength``; unknown figures stay empty."""
+@singledispatch
+def write_table(answer: object, pixel_size_nm: float | None, folder: Path) -> None:
+    """Write what answers a task into a folder: one function and one file per kind of artifact."""
+    del pixel_size_nm, folder
+    raise TypeError(f"No table is written of {type(answer).__name__}.")
+
+
+@write_table.register
+def _(answer: Points, pixel_size_nm: float | None, folder: Path) -> None:
+    """``points.csv``: ``y_px,x_px,y_nm,x_nm,sigma_px,strength``; unknown figures stay empty."""
     size = float("nan") if pixel_size_nm is None else pixel_size_nm
-    columns = (*points.yx.T, *(points.yx.T * size), points.sigma_px, points.strength)
+    columns = (*answer.yx.T, *(answer.yx.T * size), answer.sigma_px, answer.strength)
     lines = ["y_px,x_px,y_nm,x_nm,sigma_px,strength"]
     lines += [
         ",".join("" if np.isnan(value) else f"{value:.6g}" for value in row)
         for row in zip(*columns, strict=True)
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "points.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@write_table.register
+def _(answer: Labels, pixel_size_nm: float | None, folder: Path) -> None:
+    """``labels.tif``: the pattern of every pixel, from 0 by area, uint16 of the image's size."""
+    import tifffile
+
+    settings: dict[str, Any] = {}
+    if pixel_size_nm is not None:
+        per_cm = 1e7 / pixel_size_nm
+        settings = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "labels.tif", by_area(answer.map), compression="zlib", **settings)
 
 
 def to_json(plain: Any) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scopegym.artifacts import Points
+from scopegym.artifacts import State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.experiments.findings import Outcome
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
@@ -19,14 +20,18 @@ SAME_SCORE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class Replay(Outcome):
     """A recipe's result on one image."""
 
     problem: Problem
     trial: Trial
-    points: Points
     same_image: bool
     recorded: float | None
+
+    @property
+    def state(self) -> State:
+        """The state that the recipe's workflow leaves."""
+        return self.problem.run(self.trial.workflow)
 
     @property
     def agrees(self) -> bool:
@@ -43,7 +48,7 @@ class Replay:
             "image": self.problem.micrograph.name,
             "sha256": self.problem.micrograph.sha256,
             "same_image": self.same_image,
-            "count": len(self.points),
+            "found": dict(self.found.numbers),
             "prior": self.problem.prior.to_dict(),
             "score": {"value": self.trial.score.value, "terms": dict(self.trial.score.terms)},
             "recorded": self.recorded,
@@ -66,17 +71,14 @@ def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
     prior = recipe.prior if same else transferred(recipe.prior, image, micrograph)
     reward = Reward.from_dict(recipe.recorded.get("reward"))
     problem = Problem(micrograph, prior, task, reward)
-    micrograph.normalized()
+    problem.check()
     trial = problem.evaluate(recipe.workflow)
     if trial.failure is not None:
         raise ScopegymError(f"The recipe fails on '{micrograph.name}': {trial.failure}.")
-    points = problem.run(recipe.workflow).points
-    if points is None:
-        raise ScopegymError("The recipe's workflow finds no points.")
     score = recipe.recorded.get("score")
     value = score.get("value") if isinstance(score, dict) else None
     recorded = float(value) if isinstance(value, int | float) else None
-    return Replay(problem, trial, points, same, recorded)
+    return Replay(problem, trial, same, recorded)
 
 
 def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> Prior:

@@ -1,295 +1,52 @@
-"""Pictures of a result, and its report: one page that needs no network."""
+"""The report of a result: one page that needs no network."""
 
 from __future__ import annotations
 
 import base64
-import math
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scopegym.agents.base import Pick
-from scopegym.artifacts import Points, State
+from scopegym.artifacts import Labels, Points
 from scopegym.envs.problem import Trial
+from scopegym.experiments.findings import Finding, area_shares, by_area, found, noun
 from scopegym.experiments.outputs import recipe
+from scopegym.experiments.pictures import (
+    PATTERNS,
+    PICKS,
+    RING,
+    TINT,
+    VALUE,
+    Axis,
+    grey_levels,
+    length_name,
+    telling_axes,
+)
 from scopegym.experiments.solve import Result
 from scopegym.prior import Prior
-from scopegym.rewards.base import Direction, Term
+from scopegym.rewards.base import Term
 from scopegym.space import Scale
 from scopegym.workflow import Step
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-#: Grey levels: these percentiles become black and white, so that a few hot pixels hide nothing.
-CONTRAST_PERCENTILES = (0.5, 99.5)
-#: Radius of a ring in spacings: outside the column, and short of half-way to its neighbour.
-RING = 0.36
-#: An overlay is enlarged by the whole number that makes its longer side at least this [px].
-OVERLAY_PX = 900
 #: The page's image is reduced to this longer side [px]; larger ones would make the page heavy.
 PAGE_IMAGE_PX = 1600
-#: Positions that one page holds, 5.4 bytes each; the trials of lowest value go without beyond it.
-MOST_POSITIONS = 300_000
-#: Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008).
-BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#8c8c8c"
-#: The rings: amber is far from every grey, for all kinds of colour vision.
-AMBER = "#ffb000"
-#: Distances from the ideal, in shares of a term's range, that an axis labels.
-TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
-#: What a task counts.
-NOUNS = {"atoms": "columns", "disorder": "columns", "speckle": "speckles"}
-#: Ways to pick from a front: name in print, and matplotlib marker.
-PICKS: dict[Pick, tuple[str, str]] = {
-    "value": ("best value", "^"),
-    "euclidean": ("nearest to ideal, Euclidean", "D"),
-    "chebyshev": ("nearest to ideal, Chebyshev", "s"),
-}
+#: A trial's map of labels is reduced to this longer side [px]: boundaries are no finer.
+PAGE_LABELS_PX = 400
+#: Characters that the layers of all trials may take; those of lowest value go without beyond it.
+MOST_CHARACTERS = 1_600_000
 #: Where a figure of the prior came from, in words.
 SOURCES = {
     "crystal": "from the crystal",
     "given": "given by the user",
     "estimated": "estimated from this image",
 }
-
-
-def write_overlay(result: Result, path: str | Path) -> None:
-    """Write the image with what the chosen workflow found as PNG."""
-    draw_overlay(result).savefig(path, format="png", metadata={"Software": None})
-
-
-def write_front(result: Result, path: str | Path) -> None:
-    """Write the Pareto front as PNG."""
-    draw_front(result).savefig(path, format="png", metadata={"Software": None})
-
-
-def draw_overlay(result: Result) -> Figure:
-    """Draw the image with a ring around every position, and a scale bar if the scale is known.
-
-    The picture is the image enlarged by a whole number, so every pixel of it can be seen.
-    """
-    from matplotlib.figure import Figure
-
-    grey = grey_levels(result.problem.micrograph.data)
-    height, width = grey.shape
-    zoom = math.ceil(OVERLAY_PX / max(height, width))
-    dpi = 100
-    figure = Figure(figsize=(width * zoom / dpi, height * zoom / dpi), dpi=dpi)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
-    points = result.state.points
-    # Further kinds (labels, instances, tracks) are drawn here, and in `layer` for the page.
-    if points is not None:
-        _draw_rings(axes, points, result.problem.prior, zoom)
-    if result.problem.micrograph.pixel_size_nm is not None:
-        _draw_scale_bar(axes, grey.shape, zoom, result.problem.micrograph.pixel_size_nm)
-    axes.set_xlim(extent[:2])
-    axes.set_ylim(extent[2:])
-    return figure
-
-
-def _draw_rings(axes: Axes, points: Points, prior: Prior, zoom: int) -> None:
-    from matplotlib.collections import EllipseCollection
-    from matplotlib.patheffects import Normal, Stroke
-
-    diameter = np.full(len(points), 2 * RING * prior.scale_px)
-    # A seventh of the ring's radius [px], between a hairline and a bold line; 0.72 points a pixel.
-    width = min(max(RING * prior.scale_px * zoom / 7, 1.1), 2.5) * 0.72
-    rings = EllipseCollection(
-        diameter,
-        diameter,
-        np.zeros(len(points)),
-        units="xy",
-        offsets=points.yx[:, ::-1],
-        transOffset=axes.transData,
-        facecolors="none",
-        edgecolors=AMBER,
-        linewidths=width,
-    )
-    # A dark seam keeps the ring visible where the image is white.
-    rings.set_path_effects([Stroke(linewidth=width + 0.9, foreground="#0007"), Normal()])
-    axes.add_collection(rings)
-
-
-def _draw_scale_bar(axes: Axes, shape: tuple[int, int], zoom: int, pixel_size_nm: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    height, width = shape
-    nm = nice_length(0.25 * width * pixel_size_nm)
-    bar, unit = nm / pixel_size_nm, max(shape) / 100
-    box = Rectangle((unit, height - 7 * unit), bar + 3 * unit, 6 * unit, color="#000a", lw=0)
-    axes.add_patch(box)
-    axes.add_patch(Rectangle((2.5 * unit, height - 2.7 * unit), bar, 0.7 * unit, color="w", lw=0))
-    axes.text(
-        2.5 * unit + bar / 2,
-        height - 3.2 * unit,
-        length_name(nm),
-        color="white",
-        ha="center",
-        va="bottom",
-        fontsize=1.6 * unit * zoom,
-    )
-
-
-def draw_front(result: Result) -> Figure:
-    """Draw all trials and the Pareto front in the two terms that conflict most.
-
-    With more than two terms a trial of the front may look beaten here: it wins in another term.
-    """
-    from matplotlib.figure import Figure
-
-    x, y = telling_axes(result)
-    figure = Figure(figsize=(7, 5.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    tried = [trial for trial in result.trials if trial.failure is None]
-    axes.scatter(*_places(tried, x, y), s=22, color=GREY, alpha=0.35, lw=0, label="trials")
-    front = list(result.front)
-    axes.scatter(*_places(front, x, y), s=42, color=BLUE, ec="w", lw=0.8, label="Pareto front")
-    chosen = _places([result.chosen], x, y)
-    label = f"chosen by {result.pick}"
-    axes.scatter(*chosen, s=70, color=VERMILION, ec="w", lw=0.8, zorder=3, label=label)
-    for number, (pick, (name, marker)) in enumerate(PICKS.items()):
-        place = _places([result.front.best(pick)], x, y)
-        size = 190 + 90 * number  # nested, so that picks that coincide can all be seen
-        axes.scatter(*place, s=size, marker=marker, fc="none", ec="k", lw=1.1, label=name)
-    axes.scatter(x.place(x.best), y.place(y.best), s=130, marker="*", color="k", label="ideal")
-    _label_axes(axes, x, y)
-    axes.set_title(f"{len(front)} of {len(result.trials)} trials on the front", size=10)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9, labelspacing=1.2)
-    return figure
-
-
-def _label_axes(axes: Axes, x: Axis, y: Axis) -> None:
-    axes.set_xticks(*x.ticks)
-    axes.set_yticks(*y.ticks)
-    axes.set_xlim(-0.05, 1.05)
-    axes.set_ylim(-0.05, 1.05)
-    axes.set_xlabel(x.title)
-    axes.set_ylabel(y.title)
-    axes.grid(color="#e4e4e4", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _places(trials: list[Trial], x: Axis, y: Axis) -> tuple[list[float], list[float]]:
-    return [x.of(trial) for trial in trials], [y.of(trial) for trial in trials]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A term, or the value, as the axis of a plot.
-
-    Places go with the square root of the distance from the ideal, which spreads out what is good:
-    an error of 0.01 lies a tenth of the axis away from 0.
-    """
-
-    name: str
-    direction: Direction
-    low: float
-    high: float
-
-    @classmethod
-    def of_term(cls, term: Term) -> Axis:
-        """The axis of a reward term."""
-        return cls(term.name, term.direction, *term.bounds)
-
-    @property
-    def best(self) -> float:
-        """The ideal end."""
-        return self.low if self.direction == "minimize" else self.high
-
-    @property
-    def label(self) -> str:
-        """The name in words."""
-        return self.name.replace("_", " ")
-
-    @property
-    def title(self) -> str:
-        """The name in words, and which way is better."""
-        return f"{self.label} ({'smaller' if self.direction == 'minimize' else 'larger'} is better)"
-
-    def place(self, value: float) -> float:
-        """Where a value lies between the low end, 0, and the high end, 1."""
-        gap = math.sqrt(abs(value - self.best) / (self.high - self.low))
-        return gap if self.direction == "minimize" else 1 - gap
-
-    def of(self, trial: Trial) -> float:
-        """Where a trial lies."""
-        value = trial.score.value if self.name == VALUE.name else trial.score.terms[self.name]
-        return self.place(value)
-
-    @property
-    def ticks(self) -> tuple[list[float], list[str]]:
-        """Places and labels of the ticks."""
-        sign = 1 if self.direction == "minimize" else -1
-        values = [self.best + sign * tick * (self.high - self.low) for tick in TICKS]
-        return [self.place(value) for value in values], [f"{value:.4g}" for value in values]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the page's script."""
-        places, texts = self.ticks
-        return {
-            "name": self.name,
-            "title": self.title,
-            "minimize": self.direction == "minimize",
-            "low": self.low,
-            "high": self.high,
-            "ticks": list(zip(places, texts, strict=True)),
-        }
-
-
-#: The one value of a score as an axis.
-VALUE = Axis("value", "maximize", 0.0, 1.0)
-
-
-def telling_axes(result: Result) -> tuple[Axis, Axis]:
-    """The two terms that conflict most along the front, in the reward's order.
-
-    These are the two whose places have the smallest covariance, counted from the worst to the best
-    end: where one gains, the other loses. Terms that only rise and fall together would show a line
-    and no choice. A reward of one term is shown against the value.
-    """
-    axes = [Axis.of_term(term) for term in result.problem.reward.terms]
-    if len(axes) == 1:
-        return axes[0], VALUE
-    trials = list(result.front) if len(result.front) > 1 else list(result.trials)
-    gaps = np.array([[abs(axis.of(t) - axis.place(axis.best)) for t in trials] for axis in axes])
-    gaps -= gaps.mean(axis=1, keepdims=True)
-    pairs = combinations(range(len(axes)), 2)
-    first, second = min(pairs, key=lambda pair: float(gaps[pair[0]] @ gaps[pair[1]]))
-    return axes[first], axes[second]
-
-
-def grey_levels(data: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image as grey levels 0..255 between two percentiles, or its extremes if those agree."""
-    low, high = np.percentile(data, CONTRAST_PERCENTILES)
-    if not high > low:
-        low, high = float(data.min()), float(data.max())
-    share = (data - low) / max(high - low, np.finfo(np.float32).tiny)
-    return np.round(255 * np.clip(share, 0, 1)).astype(np.uint8)
-
-
-def nice_length(most: float) -> float:
-    """The longest of 1, 2, 5, 10, ... that does not exceed ``most``."""
-    power = 10.0 ** math.floor(math.log10(most))
-    return max(step * power for step in (1, 2, 5) if step * power <= most)
-
-
-def length_name(nm: float) -> str:
-    """A length with the unit in which it is a handy number."""
-    for factor, unit in ((1e6, "mm"), (1e3, "µm"), (1.0, "nm")):
-        if nm >= factor:
-            return f"{nm / factor:.3g} {unit}"
-    return f"{nm * 1e3:.3g} pm"
 
 
 def write_report(result: Result, path: str | Path) -> None:
@@ -319,7 +76,7 @@ class Entry:
     trial: Trial
     #: What it is: ``chosen``, and the names of ``PICKS``.
     marks: tuple[str, ...]
-    count: int
+    finding: Finding
     layer: dict[str, Any] | None
 
 
@@ -327,15 +84,16 @@ def entries(result: Result) -> list[Entry]:
     """The trials to show in full, by number of evaluation."""
     numbers = {id(trial): number for number, trial in enumerate(result.trials, 1)}
     trials = {id(trial): trial for trial in (*result.front, result.chosen)}
-    left = MOST_POSITIONS
-    found = []
+    left = MOST_CHARACTERS
+    shown = []
     for trial in sorted(trials.values(), key=lambda t: (t is not result.chosen, -t.score.value)):
-        state = result.problem.run(trial.workflow)
-        count = 0 if state.points is None else len(state.points)
-        drawn = layer(state) if count <= left else None
-        left -= count if drawn else 0
-        found.append(Entry(numbers[id(trial)], trial, _marks(result, trial), count, drawn))
-    return sorted(found, key=lambda entry: entry.number)
+        answer = result.problem.run(trial.workflow).get(result.problem.task.answer)
+        drawn = layer(answer)
+        size = len(json.dumps(drawn))
+        drawn, left = (drawn, left - size) if size <= left else (None, left)
+        finding = found(answer, result.problem)
+        shown.append(Entry(numbers[id(trial)], trial, _marks(result, trial), finding, drawn))
+    return sorted(shown, key=lambda entry: entry.number)
 
 
 def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
@@ -344,33 +102,51 @@ def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
     return (*chosen, *best)
 
 
-def layer(state: State) -> dict[str, Any] | None:
+@singledispatch
+def layer(answer: object) -> dict[str, Any] | None:
     """What the page draws over its image, as plain values; None where it has no picture for it.
 
-    Further kinds (labels, instances, tracks) come here, with a function of the same name as their
-    ``kind`` in the page's script.
+    One function per kind of artifact, as in ``pictures.mark``; the page's script has one of the
+    same name as the ``kind``.
     """
-    if state.points is None:
-        return None
+    del answer
+    return None
+
+
+@layer.register
+def _(answer: Points) -> dict[str, Any]:
     # Shares of the field in 16 bits, y and x in turn: a hundredth of a pixel in 512.
-    shares = np.clip((state.points.yx + 0.5) / state.points.shape, 0, 1)
+    shares = np.clip((answer.yx + 0.5) / answer.shape, 0, 1)
     packed = np.round(shares * 65535).astype("<u2").tobytes()
     return {"kind": "points", "yx": base64.b64encode(packed).decode("ascii")}
+
+
+@layer.register
+def _(answer: Labels) -> dict[str, Any]:
+    patterns = by_area(answer.map)
+    zoom = min(1.0, PAGE_LABELS_PX / max(patterns.shape))
+    rows, columns = (_nearest(length, max(1, round(zoom * length))) for length in patterns.shape)
+    small = np.minimum(patterns[np.ix_(rows, columns)], 255).astype(np.uint8)
+    return {"kind": "labels", "map": _png(small), "shares": area_shares(patterns)}
+
+
+def _nearest(length: int, count: int) -> NDArray[np.intp]:
+    """Which of ``length`` pixels are nearest to the middles of ``count`` larger ones."""
+    return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
 
 
 def _content(result: Result) -> dict[str, Any]:
     shown = entries(result)
     chosen = next(entry for entry in shown if entry.trial is result.chosen)
     problem = result.problem
-    noun = NOUNS.get(problem.task.name, "points")
     return {
         "result": result,
-        "noun": noun,
-        "headline": headline(result, chosen.count),
-        "expected": expected_text(problem.prior, problem.micrograph.data.shape),
+        "noun": noun(problem),
+        "headline": headline(result, chosen.finding),
+        "expected": expected_text(result, chosen.finding),
         "spacing": f"{problem.prior.scale_px:.3g} px",
         "notes": _notes(result),
-        "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun),
+        "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun(problem)),
         "entries": shown,
         "chosen": chosen,
         "recipes": {e.number: recipe(replace(result, chosen=e.trial)) for e in shown},
@@ -378,7 +154,7 @@ def _content(result: Result) -> dict[str, Any]:
         "terms": [_term(term, result) for term in problem.reward.terms],
         "axes": [axis.name for axis in telling_axes(result)],
         "timing": _timing(result.timing),
-        "image_png": _png(grey_levels(problem.micrograph.data)),
+        "image_png": _png(_reduced(grey_levels(problem.micrograph.data))),
         "command": f"scopegym run workflow.yaml {_image_argument(result)} --check",
         "data": _data(result, shown, chosen),
     }
@@ -391,11 +167,17 @@ def _data(result: Result, shown: list[Entry], chosen: Entry) -> dict[str, Any]:
         "shape": result.problem.micrograph.data.shape,
         "pixel_size_nm": result.problem.micrograph.pixel_size_nm,
         "ring_px": RING * result.problem.prior.scale_px,
-        "noun": NOUNS.get(result.problem.task.name, "points"),
+        "colours": PATTERNS,
+        "tint": TINT,
         "axes": [axis.to_dict() for axis in axes],
         "trials": [_row(trial) for trial in result.trials],
         "entries": [
-            {"number": e.number, "marks": e.marks, "count": e.count, "layer": e.layer}
+            {
+                "number": e.number,
+                "marks": e.marks,
+                "found": e.finding.text,
+                "layer": e.layer,
+            }
             for e in shown
         ],
         "chosen": chosen.number,
@@ -408,21 +190,20 @@ def _row(trial: Trial) -> list[float] | None:
     return [round(value, 5) for value in (*trial.score.terms.values(), trial.score.value)]
 
 
-def headline(result: Result, count: int) -> str:
+def headline(result: Result, finding: Finding) -> str:
     """The result in one sentence."""
-    noun = NOUNS.get(result.problem.task.name, "points")
-    expected = expected_text(result.problem.prior, result.problem.micrograph.data.shape)
-    parts = [f"{count:,} {noun} found in {result.problem.micrograph.name or 'the image'}"]
+    expected = expected_text(result, finding)
+    parts = [f"{finding.text} found in {result.problem.micrograph.name or 'the image'}"]
     parts += [f"expected {expected}"] if expected else []
     return "; ".join([*parts, f"score {result.chosen.score.value:.2f}"])
 
 
-def expected_text(prior: Prior, shape: tuple[int, ...]) -> str:
+def expected_text(result: Result, finding: Finding) -> str:
     """The expected count and half a row per axis, as the border may cut a lattice anywhere."""
-    if prior.count is None:
+    if finding.expected is None:
         return ""
-    border = 0.5 * prior.count * prior.scale_px * sum(1 / length for length in shape)
-    return f"{prior.count:,.0f} ± {border:,.0f}"
+    rows = sum(result.problem.prior.scale_px / n for n in result.problem.micrograph.shape)
+    return f"{finding.expected:,.0f} ± {0.5 * finding.expected * rows:,.0f}"
 
 
 def _notes(result: Result) -> list[tuple[str, str]]:
@@ -509,14 +290,21 @@ def _image_argument(result: Result) -> str:
     return shlex.quote(micrograph.name) if "file_sha256" in micrograph.metadata else "IMAGE"
 
 
-def _png(grey: NDArray[np.uint8]) -> str:
-    """The image as a data URL, reduced if it is large."""
+def _reduced(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image at the size that the page shows at most."""
     import cv2
 
     height, width = grey.shape
     zoom = PAGE_IMAGE_PX / max(height, width)
-    if zoom < 1:
-        size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if zoom >= 1:
+        return grey
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _png(grey: NDArray[np.uint8]) -> str:
+    """Grey levels as the data URL of a PNG."""
+    import cv2
+
     _, encoded = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

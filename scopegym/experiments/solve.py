@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import numpy as np
 
 from scopegym.agents.base import Front, Pick
 from scopegym.agents.base import registry as agents
-from scopegym.artifacts import Points, State
+from scopegym.artifacts import State
 from scopegym.calibration import Calibration
 from scopegym.crystal import Crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.expectations import Expectation, expect
+from scopegym.experiments.findings import Outcome
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
+from scopegym.workflow import Workflow
 
 #: Values this close tie: a rank in ``image_evidence`` is known to half a per cent.
 TIE = 0.005
@@ -30,7 +32,7 @@ DEFAULT_BUDGET = 120
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(Outcome):
     """What a search found on one image, and how."""
 
     problem: Problem
@@ -52,14 +54,6 @@ class Result:
         """The state that the chosen workflow leaves."""
         return self.problem.run(self.chosen.workflow)
 
-    @property
-    def points(self) -> Points:
-        """The positions found."""
-        points = self.state.points
-        if points is None:
-            raise ScopegymError(f"Task {self.problem.task.name} does not end in points.")
-        return points
-
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""
         return {
@@ -76,6 +70,7 @@ class Result:
             "prior": self.problem.prior.to_dict(),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "reward": self.problem.reward.name,
+            "found": dict(self.found.numbers),
             "score": _score(self.chosen),
             "front": [
                 {**_score(trial), "workflow": trial.workflow.to_dict()} for trial in self.front
@@ -126,10 +121,10 @@ def search(
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Result:
     """Spend the budget on a problem and choose from what was found."""
-    problem.micrograph.normalized()  # no contrast, no search
+    problem.check()
     start = time.perf_counter()
     trials = []
-    for trial in agents[agent].search(problem, budget, seed):
+    for trial in _search(problem, agent, budget, seed):
         trials.append(trial)
         if on_trial is not None:
             on_trial(trial)
@@ -146,7 +141,7 @@ def search(
         budget=budget,
         trials=tuple(trials),
         front=front,
-        chosen=simplest(trials, front.best(pick)),
+        chosen=soundest(trials, front.best(pick), problem.task.expert),
         pick=pick,
         seconds=seconds,
         calibration=expectation.calibration,
@@ -155,11 +150,24 @@ def search(
     )
 
 
-def simplest(trials: Sequence[Trial], best: Trial) -> Trial:
-    """Of the trials whose value ties with the best one's, the one with the fewest steps, and of
-    those the first: a step has to earn its place."""
+def _search(problem: Problem, agent: str, budget: int, seed: int) -> Iterator[Trial]:
+    """The agent's trials, after that of finding nothing where the budget pays for both."""
+    null, expert = problem.task.null, problem.task.expert
+    if null is not None and len(null) + len(expert) <= budget:
+        budget -= len(null)
+        yield problem.evaluate(null)
+    yield from agents[agent].search(problem, budget, seed)
+
+
+def soundest(trials: Sequence[Trial], best: Trial, expert: Workflow) -> Trial:
+    """Of the trials whose value ties with the best one's, the one that departs in the fewest
+    steps from what an expert would do, and of those the first.
+
+    The reward is blind to some differences (at the border, for one); where it does not decide, no
+    step is added or changed for nothing.
+    """
     tied = [t for t in trials if t.failure is None and best.score.value - t.score.value <= TIE]
-    return min(tied, key=lambda trial: len(trial.workflow))
+    return min(tied, key=lambda trial: len({*trial.workflow} ^ {*expert}))
 
 
 def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:

@@ -116,11 +116,12 @@ def _blobs(
         key = (image.key, kind, float(sigma))
         return store.get(key, lambda: readonly(plane(image.pixels, sigma)))
 
-    key = (image.key, kind, "candidates", tuple(map(float, sigmas)))
-    found = store.get(key, lambda: local_maxima_in_scale(response, sigmas, image.shape))
+    floor = min(threshold, 0.0)
+    key = (image.key, kind, "candidates", tuple(map(float, sigmas)), floor)
+    found = store.get(key, lambda: local_maxima_in_scale(response, sigmas, floor))
     count = int(np.searchsorted(-found.response, -np.float32(threshold), side="left"))
     if count > MAX_CANDIDATES:
-        _warn(count, MAX_CANDIDATES)
+        _warn(f"More than {MAX_CANDIDATES}", MAX_CANDIDATES)
         count = MAX_CANDIDATES
     kept = prune(found.yx[:count], found.sigma[:count], overlap)
     return Points(found.yx[kept], image.shape, found.sigma[kept], found.response[kept])
@@ -154,11 +155,13 @@ def _log_plane(pixels: Array, sigma: float) -> Array:
 
 
 def gaussian_laplace(pixels: Array, sigma: float) -> Array:
-    """``scipy.ndimage.gaussian_laplace`` of a float32 image, bit for bit, as matrix products.
+    """``scipy.ndimage.gaussian_laplace`` of a float32 image, as matrix products.
 
     A 1-D filter is a product with a banded matrix; a block of 16 rows needs one small product,
     which BLAS carries out at several times the speed of a filter loop. Sums are in double
-    precision, and rounded to float32 after each pass because SciPy rounds there.
+    precision, and rounded to float32 after each pass because SciPy rounds there. So the bits are
+    the same, but for the few pixels in a million, on large offsets, whose sum lies so near to the
+    middle of two floats that the order of its terms decides.
     """
     smooth, curve = (_kernel(sigma, order) for order in (0, 2))
     radius = len(smooth) // 2
@@ -209,34 +212,51 @@ def _band(kernel: Array) -> Array:
 
 
 def local_maxima_in_scale(
-    response: Callable[[float], Array],
-    sigmas: Sequence[float] | Array,
-    shape: tuple[int, int],
+    response: Callable[[float], Array], sigmas: Sequence[float] | Array, floor: float
 ) -> Candidates:
-    """All pixels that no neighbour in their 3 x 3 x 3 surroundings exceeds, strongest first.
+    """Pixels above ``floor`` that none in their 3 x 3 x 3 surroundings exceeds, strongest first.
 
-    Only three planes are looked at together, so memory does not grow with the number of scales.
+    At most one more than can be pruned, and only three planes at a time, so that memory does not
+    grow with the number of scales or with the size of flat regions, which equal their surroundings.
     """
-    found: list[tuple[Array, ...]] = []
+    found = (*np.empty((3, 0), np.int32), np.empty(0, np.float32))
+    flat = True
     highest = [_highest(response(sigmas[0]))]
     for level, sigma in enumerate(sigmas):
         if level + 1 < len(sigmas):
             highest.append(_highest(response(sigmas[level + 1])))
         plane = response(sigma)
-        y, x = np.nonzero(plane == np.maximum.reduce(highest))
-        found.append((y, x, np.full(len(y), level), plane[y, x]))
+        top = plane == np.maximum.reduce(highest)
+        flat = flat and bool(top.all())
+        y, x = np.nonzero(top & (plane > np.float32(floor)))
+        more = (y.astype(np.int32), x.astype(np.int32), np.full(len(y), level), plane[y, x])
+        found = _strongest([np.concatenate(pair) for pair in zip(found, more, strict=True)])
         highest = highest[-2:]
-    y, x, levels, value = map(np.concatenate, zip(*found, strict=True))
+    y, x, levels, value = found
     order = np.lexsort((levels, x, y, -value))
     # Where everything equals its surroundings nothing is a maximum; scikit-image makes an exception
     # of a lone pixel at a lone scale.
-    if 1 < len(order) == shape[0] * shape[1] * len(sigmas):
+    if flat and plane.size * len(sigmas) > 1:
         order = order[:0]
     return Candidates(
         yx=readonly(np.column_stack([y, x])[order], np.int32),
         sigma=readonly(np.asarray(sigmas)[levels[order]], np.float32),
         response=readonly(value[order], np.float32),
     )
+
+
+def _strongest(columns: list[Array]) -> tuple[Array, ...]:
+    """The rows of the largest last column, the earlier ones of equals; one more than can be pruned
+    tells that there were more."""
+    value = columns[-1]
+    most = MAX_CANDIDATES + 1
+    if len(value) > most:
+        weakest = np.partition(value, len(value) - most)[len(value) - most]
+        kept = value > weakest
+        equals = np.flatnonzero(value == weakest)
+        kept[equals[: most - np.count_nonzero(kept)]] = True
+        columns = [column[kept] for column in columns]
+    return tuple(columns)
 
 
 def _highest(plane: Array) -> Array:
@@ -254,6 +274,7 @@ def prune(yx: Array, sigma: Array, overlap: float) -> Array:
     (that of a Python set) followed. Too many pairs shorten the list from its weak end, with a
     warning.
     """
+    # It visits pairs in another order than KDTree does, and scikit-image uses this one.
     from scipy.spatial import cKDTree
 
     if not 0 <= overlap <= 1:
@@ -323,6 +344,6 @@ def _arccos(ratio: Array) -> Array:
     return np.arccos(clipped, dtype=np.float64).astype(np.float32)
 
 
-def _warn(count: int, kept: int) -> None:
+def _warn(count: int | str, kept: int) -> None:
     message = f"{count} candidates are too many to prune; the {kept} strongest are kept."
     warnings.warn(TooManyCandidates(message + " Raise the threshold."), stacklevel=5)

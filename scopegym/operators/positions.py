@@ -45,7 +45,9 @@ def refine_positions(
     for start in range(0, len(points), BATCH):
         batch = slice(start, start + BATCH)
         yx[batch], sigma[batch] = fit(image.pixels, points.yx[batch], radius)
+    # Only a window that crosses the border can hold the flank of a column beyond it.
     outside = ((yx < -0.5) | (yx > np.array(points.shape) - 0.5)).any(axis=1)
+    outside &= ~points.inner(radius)
     good = np.linalg.norm(yx - points.yx, axis=1) <= radius  # False for NaN
     yx = np.where(good[:, None], yx, points.yx)
     sigma = np.where(good & np.isfinite(sigma), sigma, points.sigma_px)

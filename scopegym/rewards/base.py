@@ -33,6 +33,8 @@ class Term:
     direction: Direction
     bounds: tuple[float, float]
     __doc__: str = field(default="", repr=False)
+    #: Figures of the prior without which the claim says nothing.
+    needs: tuple[str, ...] = ()
 
     def __call__(self, *arguments: Any) -> float:
         """The claim's value for artifacts and prior given in the order of the signature."""
@@ -75,10 +77,11 @@ registry: Registry[Term] = Registry("reward term")
 
 
 def reward_term(
-    *, direction: Direction, bounds: tuple[float, float]
+    *, direction: Direction, bounds: tuple[float, float], needs: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., float]], Term]:
     """Register a function of artifacts and prior as a reward term.
 
+    ``needs`` names the optional figures of the prior, such as ``count``, that it cannot do without.
     Raises ScopegymError when direction, bounds or signature do not fit.
     """
 
@@ -98,7 +101,8 @@ def reward_term(
                     "the truth is not an input of a reward."
                 )
         doc = inspect.getdoc(function) or ""
-        return registry.add(Term(name, function, inputs, direction, (low, high), doc))  # type: ignore[arg-type]
+        term = Term(name, function, inputs, direction, (low, high), doc, needs)  # type: ignore[arg-type]
+        return registry.add(term)
 
     return register
 
@@ -168,6 +172,11 @@ class Reward:
     def terms(self) -> tuple[Term, ...]:
         """The terms in order."""
         return tuple(registry[name] for name in self.weights)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Figures of the prior without which some term says nothing."""
+        return frozenset(figure for term in self.terms for figure in term.needs)
 
     @property
     def worst(self) -> Score:

@@ -9,7 +9,7 @@ from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
 
 
-@reward_term(direction="minimize", bounds=(0.0, 1.0))
+@reward_term(direction="minimize", bounds=(0.0, 1.0), needs=("count",))
 def count_error(points: Points, prior: Prior) -> float:
     """|N - N_expected| / N_expected in the inner region (|QC| of paper 000, equation 1).
 

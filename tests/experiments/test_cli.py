@@ -15,6 +15,7 @@ import tifffile
 
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.experiments import cli
 
 FILES = (
@@ -60,6 +61,17 @@ def image(tmp_path_factory) -> Path:
         metadata={"unit": "nm"},
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def grains(tmp_path_factory) -> Path:
+    """Two simulated grains, 8 px from column to column, in a file that knows no pixel size."""
+    micrograph = two_grains((120, 96), 8.0, noise=0.3, seed=1)
+    return npy(tmp_path_factory.mktemp("grains") / "grains.npy", micrograph.data)
+
+
+def segment_arguments(image: Path, out: Path) -> tuple:
+    return ("solve", image, "--task", "symmetry", "--spacing", "8 px", "--out", out, *QUICK)
 
 
 def solve_arguments(image: Path, out: Path) -> tuple:
@@ -177,6 +189,95 @@ def test_density_and_spacing_replace_a_crystal(scopegym, image, tmp_path):
     assert prior["scale_px"] == pytest.approx(0.27 / 0.025)
     assert prior["count"] == pytest.approx(13.2 * (160 * 0.025) ** 2)
     assert set(prior["sources"].values()) == {"given"}
+
+
+# Labels ----------------------------------------------------------------------------------------
+
+
+def test_a_segmentation_writes_labels_in_place_of_points(scopegym, grains, tmp_path):
+    ran = scopegym(*segment_arguments(grains, tmp_path))
+    assert ran.code == 0
+    assert "2 patterns in 2 regions found in grains.npy; 51 % / 49 % of the area" in ran.out
+    expected = {*FILES, "labels.tif"} - {"points.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == expected
+    labels = tifffile.imread(tmp_path / "labels.tif")
+    assert (labels.dtype, labels.shape) == (np.uint16, (120, 96))
+    assert np.unique(labels).tolist() == [0, 1]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["found"]["patterns"] == result["found"]["regions"] == 2
+    assert result["found"]["area_shares"] == pytest.approx([0.5, 0.5], abs=0.03)
+
+
+def test_a_segmentation_replays(scopegym, grains, tmp_path):
+    scopegym(*segment_arguments(grains, tmp_path / "a"))
+    recipe = tmp_path / "a" / "workflow.yaml"
+    ran = scopegym("run", recipe, grains, "--check", "--out", tmp_path / "b")
+    assert ran.code == 0
+    assert "grains.npy: 2 patterns in 2 regions" in ran.out and "(as recorded)" in ran.out
+    assert not (tmp_path / "b" / "points.csv").exists()
+    first, again = (tifffile.imread(tmp_path / d / "labels.tif") for d in "ab")
+    assert np.array_equal(first, again)
+
+
+def test_labels_carry_the_pixel_size(scopegym, grains, tmp_path):
+    scopegym(*segment_arguments(grains, tmp_path), "--pixel-size", "25 pm")
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        tags = file.pages.first.tags
+        dots, per = tags["XResolution"].value
+        assert tags["ResolutionUnit"].value == 3  # centimetres
+        assert dots / per == pytest.approx(1e7 / 0.025)
+
+
+@pytest.mark.parametrize(
+    "expectation",
+    [
+        ("--estimate",),
+        ("--spacing", "8 px"),
+        ("--spacing", "0.2 nm", "--pixel-size", "25 pm"),
+        ("--spacing", "8 px", "--density", "25", "--pixel-size", "25 pm"),
+        ("--crystal", "Cu", "--pixel-size", "22.6 pm", "--calibration", "trust"),
+    ],
+)
+def test_a_segmentation_needs_only_a_length(scopegym, grains, tmp_path, expectation):
+    options = ("--task", "symmetry", *expectation, "--out", tmp_path, *QUICK, "--json")
+    ran = scopegym("solve", grains, *options)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["prior"]["scale_px"] == pytest.approx(8, rel=0.06)
+
+
+BAD_EXPECTATIONS = {
+    "a spacing where a count is needed": (("--spacing", "8 px"), "the density too"),
+    "a density alone": (("--density", "13"), "the spacing too"),
+    "a density alone for regions": (("--task", "symmetry", "--density", "13"), "the spacing too"),
+    "a density without pixel size": (("--spacing", "8 px", "--density", "13"), "pixel size"),
+    "nanometres without pixel size": (
+        ("--task", "symmetry", "--spacing", "0.2 nm"),
+        "spacing in px",
+    ),
+    "a count that a further term needs": (
+        ("--task", "symmetry", "--spacing", "8 px", "--reward", "count_error"),
+        "the density too",
+    ),
+    "a spacing of nothing": (("--task", "symmetry", "--spacing", "0 px"), "positive"),
+    "a spacing without unit": (("--task", "symmetry", "--spacing", "8"), "unit"),
+    "columns too close": (("--task", "symmetry", "--spacing", "2 px"), "3 px"),
+    "a spacing too wide": (("--task", "symmetry", "--spacing", "12 px"), "120 x 120 px"),
+    "nothing": (("--task", "symmetry"), "a spacing"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_EXPECTATIONS)
+def test_a_bad_expectation_is_one_sentence(scopegym, grains, tmp_path, what):
+    options, word = BAD_EXPECTATIONS[what]
+    out = tmp_path / "out"
+    assert_one_sentence(scopegym("solve", grains, *options, "--out", out, *QUICK), word)
+    assert not out.exists()
+
+
+def test_a_constant_image_has_no_regions(scopegym, tmp_path):
+    path = npy(tmp_path / "k.npy", np.full((120, 120), 7.0))
+    assert_one_sentence(scopegym(*segment_arguments(path, tmp_path / "out")), "constant")
+    assert not (tmp_path / "out").exists()
 
 
 def png(path: Path, pixels: np.ndarray) -> Path:

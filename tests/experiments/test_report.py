@@ -20,16 +20,20 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import Front
-from scopegym.artifacts import State
+from scopegym.artifacts import Labels, State
 from scopegym.calibration import Calibration
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.envs.problem import Problem
-from scopegym.experiments import report
-from scopegym.experiments.report import draw_front, draw_overlay, render_report, write_report
+from scopegym.experiments import pictures, report
+from scopegym.experiments.findings import by_area
+from scopegym.experiments.pictures import draw_front, draw_overlay
+from scopegym.experiments.report import render_report, write_report
 from scopegym.experiments.solve import Result, solve
 from scopegym.lattice import LatticeFit
 from scopegym.micrograph import Micrograph
+from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, Score
 
 HOSTILE = "<script>alert(1)</script>.tif"
@@ -46,6 +50,14 @@ def result() -> Result:
 @pytest.fixture(scope="module")
 def page(result: Result) -> str:
     return render_report(result)
+
+
+@pytest.fixture(scope="module")
+def segmented() -> Result:
+    """Two grains, in an image whose map of labels the page reduces."""
+    micrograph = two_grains((200, 500), 10.0, noise=0.5, seed=1, boundary_deg=70)
+    micrograph = replace(micrograph, pixel_size_nm=0.02, name="grains.tif")
+    return solve(micrograph, "symmetry", prior=Prior(10.0), agent="random", budget=40, seed=0)
 
 
 def renamed(result: Result, **changes: Any) -> Result:
@@ -141,6 +153,58 @@ class TestPage:
         assert len(page) < 1_000_000
 
 
+def pixels_of(url: str) -> np.ndarray:
+    """The grey levels in a data URL."""
+    import cv2
+
+    encoded = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED))
+
+
+class TestLabels:
+    def test_the_page_says_what_was_found(self, segmented: Result) -> None:
+        page = render_report(segmented)
+        found = segmented.found
+        assert f"<h1>{found.text} found in grains.tif; score" in page
+        assert f"{found.where}; {found.detail}" in page
+        assert "<dt>Expected</dt>" not in page
+        assert len(page) < 3_000_000
+
+    def test_every_front_trial_has_its_own_map(self, segmented: Result) -> None:
+        entries = data_of(render_report(segmented))["entries"]
+        assert len(entries) > 1
+        for entry in entries:
+            labels = segmented.problem.run(segmented.trials[entry["number"] - 1].workflow).labels
+            assert labels is not None
+            drawn = pixels_of(entry["layer"]["map"])
+            assert drawn.shape == (160, 400)
+            # Every pixel of the map lies in the middle of 1.25 x 1.25 of the image.
+            rows, columns = ((np.arange(n) + 0.5) * 1.25 for n in drawn.shape)
+            truth = labels.map[np.ix_(rows.astype(int), columns.astype(int))]
+            pairs = set(zip(drawn.ravel().tolist(), truth.ravel().tolist(), strict=True))
+            assert len(pairs) == len(np.unique(truth)) == len(np.unique(drawn))
+            assert sum(entry["layer"]["shares"]) == pytest.approx(1)
+
+    def test_a_small_map_is_kept_as_it_is(self) -> None:
+        labels = Labels(np.arange(30).reshape(5, 6) // 15)
+        assert np.array_equal(pixels_of(report.layer(labels)["map"]), labels.map)
+
+    def test_boundaries_lie_between_pixels(self) -> None:
+        edges = pictures.boundaries(np.array([[0, 0], [0, 1]]))
+        expected = [[[0.5, 0.5], [1.5, 0.5]], [[0.5, 0.5], [0.5, 1.5]]]
+        assert edges.tolist() == expected
+        assert pictures.boundaries(np.zeros((3, 3))).shape == (0, 2, 2)
+
+    def test_the_overlay_tints_and_draws_the_boundary(self, segmented: Result) -> None:
+        axes = draw_overlay(segmented).axes[0]
+        grey, tint = axes.images
+        assert grey.get_array().shape == (200, 500)
+        colours = np.unique(tint.get_array().reshape(-1, 4), axis=0)
+        assert len(colours) == segmented.found.count
+        segments = axes.collections[0].get_segments()
+        assert len(segments) == len(pictures.boundaries(segmented.labels.map))
+
+
 class TestUnusual:
     def test_no_pixel_size(self, result: Result) -> None:
         page = render_report(renamed(result, pixel_size_nm=None))
@@ -158,7 +222,7 @@ class TestUnusual:
         trials = tuple(problem.evaluate(trial.workflow) for trial in result.trials)
         front = Front(problem.reward, trials)
         lone = replace(result, problem=problem, trials=trials, front=front, chosen=front.best())
-        assert [axis.name for axis in report.telling_axes(lone)] == ["count_error", "value"]
+        assert [axis.name for axis in pictures.telling_axes(lone)] == ["count_error", "value"]
         render_report(lone)
         draw_front(lone)
 
@@ -167,23 +231,24 @@ class TestUnusual:
         trials = (*result.trials, failed)
         assert data_of(render_report(replace(result, trials=trials)))["trials"][-1] is None
 
-    def test_a_state_without_points_has_no_layer(self, result: Result) -> None:
-        assert report.layer(State.start(result.problem.micrograph.normalized())) is None
+    def test_a_state_without_an_answer_has_no_layer(self, result: Result) -> None:
+        start = State.start(result.problem.micrograph.normalized())
+        assert report.layer(start.points) is None
 
-    def test_positions_beyond_the_limit_are_counted_but_not_drawn(
+    def test_answers_beyond_the_limit_are_counted_but_not_drawn(
         self, result: Result, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(report, "MOST_POSITIONS", len(result.points))
+        monkeypatch.setattr(report, "MOST_CHARACTERS", len(json.dumps(report.layer(result.points))))
         entries = report.entries(result)
         drawn = [entry for entry in entries if entry.layer is not None]
         assert result.chosen in [entry.trial for entry in drawn]
         assert len(drawn) < len(entries)
-        assert all(entry.count > 0 for entry in entries)
+        assert all(entry.finding.count > 0 for entry in entries)
 
     def test_a_large_image_is_reduced(self) -> None:
         import cv2
 
-        url = report._png(np.zeros((100, 4000), np.uint8))
+        url = report._png(report._reduced(np.zeros((100, 4000), np.uint8)))
         encoded = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
         assert cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE).shape == (40, 1600)
 
@@ -202,7 +267,7 @@ class TestPictures:
             result, problem=problem, trials=trials, front=Front(problem.reward, trials)
         )
         assert len(made_up.front) == 3
-        shown = [axis.name for axis in report.telling_axes(made_up)]
+        shown = [axis.name for axis in pictures.telling_axes(made_up)]
         assert shown == ["count_error", "image_evidence"]
 
     def test_the_overlay_is_the_image_enlarged_by_a_whole_number(self, result: Result) -> None:
@@ -218,7 +283,7 @@ class TestPictures:
         assert not draw_overlay(renamed(result, pixel_size_nm=None)).axes[0].texts
 
     def test_files_are_the_same_every_time(self, result: Result, tmp_path: Path) -> None:
-        for write in (report.write_overlay, report.write_front):
+        for write in (pictures.write_overlay, pictures.write_front):
             write(result, tmp_path / "1.png")
             write(result, tmp_path / "2.png")
             first = (tmp_path / "1.png").read_bytes()
@@ -229,7 +294,7 @@ class TestPictures:
         ("direction", "places"), [("minimize", (0.0, 0.1, 1.0)), ("maximize", (0.0, 0.9, 1.0))]
     )
     def test_axes_spread_out_what_is_good(self, direction: Any, places: tuple[float, ...]) -> None:
-        axis = report.Axis("a_term", direction, 0.0, 2.0)
+        axis = pictures.Axis("a_term", direction, 0.0, 2.0)
         middle = 0.02 if direction == "minimize" else 1.98
         assert [axis.place(v) for v in (0.0, middle, 2.0)] == pytest.approx(places)
 
@@ -238,13 +303,13 @@ class TestPictures:
         [(7.3, 5, "5 nm"), (0.19, 0.1, "100 pm"), (2000, 2000, "2 µm"), (1.0, 1, "1 nm")],
     )
     def test_scale_bars_have_round_lengths(self, most: float, nice: float, name: str) -> None:
-        assert report.nice_length(most) == pytest.approx(nice)
-        assert report.length_name(report.nice_length(most)) == name
+        assert pictures.nice_length(most) == pytest.approx(nice)
+        assert pictures.length_name(pictures.nice_length(most)) == name
 
     def test_grey_levels_survive_a_nearly_constant_image(self) -> None:
         data = np.zeros((40, 40), np.float32)
         data[3, 4] = 7
-        assert report.grey_levels(data)[3, 4] == 255
+        assert pictures.grey_levels(data)[3, 4] == 255
 
 
 class Browser:
@@ -381,6 +446,22 @@ def address(result: Result, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.fixture(scope="module")
+def label_address(segmented: Result, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("labels") / "report.html"
+    write_report(segmented, path)
+    return path.as_uri()
+
+
+#: True once the maps are decoded and painted.
+DECODED = "new Promise(f => setTimeout(f, 250)).then(() => true)"
+#: Mean of the red and the blue channel at a place on the canvas, in shares of its sides.
+COLOUR = (
+    "(() => {{ const c = document.getElementById('overlay'), d = c.getContext('2d')"
+    ".getImageData({x} * c.width - 10, {y} * c.height - 10, 20, 20).data; let r = 0, b = 0;"
+    "for (let i = 0; i < d.length; i += 4) {{ r += d[i]; b += d[i + 2]; }}"
+    "return [4 * r / d.length, 4 * b / d.length]; }})()"
+)
 #: Numbers of the trials whose workflows, and whose recipes, can be seen.
 SHOWN = "[...document.querySelectorAll('article.trial:not([hidden])')].map(e => +e.dataset.number)"
 RECIPES = "[...document.querySelectorAll('pre.trial:not([hidden])')].map(e => +e.dataset.number)"
@@ -462,6 +543,44 @@ class TestBrowser:
             )
         assert browser.value(PICTURE) == before
         assert browser.complaints == []
+
+    @pytest.mark.parametrize("width", [1280, 400])
+    def test_labels_run_and_fit(self, browser: Browser, label_address: str, width: int) -> None:
+        browser.open(label_address, width)
+        assert browser.value(DECODED)
+        assert browser.complaints == []
+        assert browser.value(OVERFLOW) <= 0
+
+    def test_regions_are_tinted(
+        self, browser: Browser, label_address: str, segmented: Result
+    ) -> None:
+        browser.open(label_address, 1280)
+        assert browser.value(DECODED)
+        left, right = patterns = by_area(segmented.labels.map)[100, [50, 450]]
+        assert left != right
+        for x, pattern in zip((0.1, 0.9), patterns, strict=True):
+            red, blue = browser.value(COLOUR.format(y=0.5, x=x))
+            assert (blue > red + 10) if pattern == 0 else (red > blue + 10)
+        browser.value("document.getElementById('rings').click()")
+        red, blue = browser.value(COLOUR.format(y=0.5, x=0.1))
+        assert red == blue
+
+    def test_every_trial_shows_its_own_map_and_key(
+        self, browser: Browser, label_address: str, segmented: Result
+    ) -> None:
+        drawn = set()
+        entries = report.entries(segmented)
+        for entry in entries:
+            browser.open(f"{label_address}#trial={entry.number}", 1280)
+            assert browser.value(DECODED)
+            drawn.add(browser.value(PICTURE))
+            key = browser.value("document.querySelectorAll('#patterns li').length")
+            assert key == entry.finding.count
+            assert entry.finding.text in browser.value(
+                "document.getElementById('caption').textContent"
+            )
+            assert browser.complaints == []
+        assert len(drawn) == len({json.dumps(entry.layer) for entry in entries}) > 1
 
     def test_copying_works_or_selects(self, browser: Browser, address: str) -> None:
         browser.open(address, 1280)

@@ -1,0 +1,512 @@
+"""What holds for every operator, present and future: a plug-in registers and is covered."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scopegym.artifacts import (
+    KINDS,
+    Artifact,
+    Features,
+    Image,
+    Instances,
+    Labels,
+    Points,
+    Source,
+    State,
+    Tracks,
+    array_digest,
+)
+from scopegym.cache import Cache, using
+from scopegym.crystal import Projection
+from scopegym.datasets.simulate import simulate_crystal
+from scopegym.errors import ScopegymError
+from scopegym.metrics import match_points
+from scopegym.micrograph import Micrograph
+from scopegym.operators.base import Operator, registry
+from scopegym.operators.blobs import TooManyCandidates
+from scopegym.prior import Prior
+from scopegym.space import Choice, Integer
+from scopegym.workflow import Step, Workflow
+
+OPERATORS = sorted(registry)
+#: A square lattice of columns 0.2 nm apart, every second one weaker.
+LATTICE = Projection(
+    ((0.2, 0.0), (0.0, 0.4)), np.array([[0.0, 0.0], [0.0, 0.5]]), np.array([1.0, 0.6]), ("A", "B")
+)
+SPACING_NM = 0.2
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+@cache
+def crystal(
+    spacing: float = 10.0, noise: float = 0.05, shape: tuple[int, int] = (170, 180)
+) -> Micrograph:
+    """A lattice of this spacing [px] in a field that holds the largest windows of all operators."""
+    return simulate_crystal(
+        LATTICE,
+        (round(shape[0] * spacing / 10), round(shape[1] * spacing / 10)),
+        SPACING_NM / spacing,
+        origin_yx=(0.31 * spacing, 0.47 * spacing),
+        noise=noise,
+    )
+
+
+def state_of(micrograph: Micrograph, source: Source | None = None) -> State:
+    """A state that holds one artifact of every kind, positions a little off the truth."""
+    rng = np.random.default_rng(5)
+    truth = micrograph.truth
+    assert isinstance(truth, Points)
+    spread = 0.04 * SPACING_NM / micrograph.pixel_size_nm
+    yx = truth.yx + rng.normal(0, spread, truth.yx.shape)
+    points = Points(yx, truth.shape, truth.sigma_px, 0.2 + truth.strength * rng.random(len(yx)))
+    source = micrograph.normalized() if source is None else source
+    return full_state(source, points[points.inner(0)])
+
+
+def full_state(source: Source, points: Points) -> State:
+    rng = np.random.default_rng(6)
+    height, width = source.shape
+    centres = np.stack(np.meshgrid(*(np.arange(0, n, 7) for n in (height, width))), -1)
+    centres = centres.reshape(-1, 2)[:, ::-1]
+    side = centres[:, 1] > 0.4 * width
+    labels = (np.arange(width) > width / 2) + (rng.random((height, width)) > 0.97)
+    return State(
+        source=source,
+        image=source,
+        points=points,
+        features=Features(
+            rng.normal(size=(len(centres), 6)) + 4 * side[:, None], centres, source.shape
+        ),
+        labels=Labels(labels.astype(np.int32)),
+        instances=Instances(
+            np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 8.0, 9.0]]), np.array([0.9, 0.5]), [0, 1]
+        ),
+        tracks=Tracks(np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.5, 1.0]])),
+    )
+
+
+def prior_of(spacing: float) -> Prior:
+    return Prior(scale_px=spacing, count=200.0)
+
+
+def defaults(operator: Operator) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in operator.parameters.items()}
+
+
+def draws(operator: Operator, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Parameters at random places of their spaces."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield {name: p.space.from_unit(rng.random()) for name, p in operator.parameters.items()}
+
+
+def corners(operator: Operator) -> Iterator[dict[str, Any]]:
+    """The defaults, and all parameters at either end of their spaces."""
+    yield defaults(operator)
+    for u in (0.0, 1.0):
+        yield {name: p.space.from_unit(u) for name, p in operator.parameters.items()}
+
+
+def outcome(operator: Operator, state: State, params: dict[str, Any], spacing: float) -> Artifact:
+    """What the operator makes of the state, computed afresh."""
+    with using(Cache()):
+        after = operator.apply(state, params, prior_of(spacing))
+    return next(
+        getattr(after, kind) for kind, cls in KINDS.items() if issubclass(operator.output, cls)
+    )
+
+
+def arrays_of(state: State) -> dict[str, np.ndarray]:
+    kinds = ["source", *KINDS]
+    return {
+        f"{kind}.{n}": array
+        for kind in kinds
+        if getattr(state, kind) is not None
+        for n, array in enumerate(getattr(state, kind).arrays)
+    }
+
+
+def assert_sound(operator: Operator, result: Artifact) -> None:
+    """The declared kind, read-only, numbers only; NaN stands for "no such notion" in Points."""
+    assert isinstance(result, operator.output)
+    for array in result.arrays:
+        assert not array.flags.writeable
+        assert array.dtype in (np.float32, np.float64, np.int32, np.int64, bool)
+        assert not np.isinf(array).any()
+    if isinstance(result, Image):
+        assert result.pixels.dtype == np.float32
+        assert np.isfinite(result.pixels).all()
+    elif isinstance(result, Points):
+        assert np.isfinite(result.yx).all()
+        assert result.inner(0).all()
+    else:
+        assert all(np.isfinite(array).all() for array in result.arrays)
+
+
+@every_operator
+def test_declaration_is_complete(name: str) -> None:
+    operator = registry[name]
+    assert operator.name == name == operator.function.__name__
+    assert isinstance(operator.version, int)
+    assert operator.version >= 1
+    first = operator.__doc__.split("\n\n")[0].replace("\n", " ")
+    assert first.endswith("."), "the docstring starts with one sentence"
+    assert not re.search(r"\. [A-Z]", first), "the docstring starts with one sentence, not two"
+    for parameter in operator.parameters.values():
+        assert parameter.space.check(parameter.default) == parameter.default
+
+
+@every_operator
+def test_leaves_its_inputs_untouched(name: str) -> None:
+    state = state_of(crystal())
+    before = {key: array.copy() for key, array in arrays_of(state).items()}
+    outcome(registry[name], state, defaults(registry[name]), 10.0)
+    for key, array in arrays_of(state).items():
+        assert not array.flags.writeable
+        np.testing.assert_array_equal(array, before[key], err_msg=key)
+
+
+@every_operator
+def test_same_input_gives_same_output(name: str) -> None:
+    operator = registry[name]
+    params = next(draws(operator, 1, seed=3))
+    one, two = (outcome(operator, state_of(crystal()), params, 10.0) for _ in range(2))
+    for a, b in zip(one.arrays, two.arrays, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def fingerprints() -> dict[str, list[str]]:
+    """Hashes of what every operator makes of the same state, for another process to compare."""
+    state = state_of(crystal())
+    return {
+        name: [
+            array_digest(a)
+            for a in outcome(registry[name], state, defaults(registry[name]), 10.0).arrays
+            if a.size
+        ]
+        for name in OPERATORS
+    }
+
+
+def test_another_process_gives_the_same_output() -> None:
+    code = (
+        "import json, runpy, sys\n"
+        "print(json.dumps(runpy.run_path(sys.argv[1], run_name='other')['fingerprints']()))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "4321"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, __file__], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    there = json.loads(run.stdout)
+    here = runpy.run_path(__file__, run_name="other")["fingerprints"]()
+    assert there == {name: here[name] for name in there}
+
+
+@every_operator
+@pytest.mark.parametrize("spacing", [4.0, 9.0, 20.0, 40.0])
+def test_defaults_run_at_every_magnification(name: str, spacing: float) -> None:
+    micrograph = crystal(spacing, shape=(90, 100))
+    operator = registry[name]
+    assert_sound(operator, outcome(operator, state_of(micrograph), defaults(operator), spacing))
+
+
+@every_operator
+@pytest.mark.parametrize("spacing", [4.0, 10.0])
+def test_random_parameters_run(name: str, spacing: float) -> None:
+    operator, state = registry[name], state_of(crystal(spacing))
+    for params in draws(operator, 4, seed=int(spacing)):
+        assert_sound(operator, outcome(operator, state, params, spacing))
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height + 100 * width).random((height, width))
+
+
+HOSTILE_IMAGES: dict[str, Callable[[], np.ndarray]] = {
+    "constant": lambda: np.full((20, 24), 0.5),
+    "black": lambda: np.zeros((20, 24)),
+    "1 x 1": lambda: noise(1, 1),
+    "1 x 50": lambda: noise(1, 50),
+    "50 x 1": lambda: noise(50, 1),
+    "3 x 3": lambda: noise(3, 3),
+    "offset": lambda: 1e6 + noise(40, 44),
+    "range": lambda: 1e6 * noise(40, 44),
+    "hot pixel": lambda: np.where(np.arange(40 * 44).reshape(40, 44) == 777, 1e6, noise(40, 44)),
+    "negative": lambda: -noise(40, 44),
+    "faint": lambda: 1e-30 * noise(40, 44),
+    "step": lambda: np.repeat([[0.0, 1.0]], 40, axis=0).repeat(22, axis=1),
+}
+
+
+@every_operator
+@pytest.mark.parametrize("picture", HOSTILE_IMAGES)
+def test_hostile_image_gives_a_result_or_a_clear_error(name: str, picture: str) -> None:
+    source = Source(HOSTILE_IMAGES[picture]())
+    middle = (np.array(source.shape) - 1) / 2
+    state = full_state(source, Points([middle, middle / 2], source.shape))
+    assert_result_or_error(registry[name], state)
+
+
+HOSTILE_POINTS: dict[str, list[list[float]]] = {
+    "none": [],
+    "one": [[20.0, 21.0]],
+    "identical": [[20.0, 21.0]] * 5,
+    "corners": [[-0.5, -0.5], [-0.5, 43.5], [39.5, -0.5], [39.5, 43.5]],
+    "edges": [[0.0, 20.0], [39.0, 20.0], [20.0, 0.0], [20.0, 43.0]],
+    "in a row": [[20.0, 4.0 * i] for i in range(11)],
+}
+
+
+@pytest.mark.parametrize("name", [n for n in OPERATORS if Points in registry[n].inputs])
+@pytest.mark.parametrize("where", HOSTILE_POINTS)
+@pytest.mark.parametrize("strengths", ["unknown", "equal", "mixed"])
+def test_hostile_points_give_a_result_or_a_clear_error(
+    name: str, where: str, strengths: str
+) -> None:
+    yx = np.reshape(HOSTILE_POINTS[where], (-1, 2))
+    count = len(yx)
+    strength = {
+        "unknown": np.full(count, np.nan),
+        "equal": np.ones(count),
+        "mixed": np.resize([np.nan, -1.0, 0.0, 2.0], count),
+    }[strengths]
+    for pixels in (noise(40, 44), np.zeros((40, 44))):
+        points = Points(yx, (40, 44), strength=strength)
+        assert_result_or_error(registry[name], full_state(Source(pixels), points))
+
+
+def assert_result_or_error(operator: Operator, state: State) -> None:
+    for params in (*corners(operator), *draws(operator, 2)):
+        for spacing in (2.0, 10.0):
+            with warnings.catch_warnings():
+                # Rounding at an offset of 1e6 is as large as a threshold: everything is a blob, as
+                # scikit-image finds, and that there were too many to prune is said.
+                warnings.simplefilter("ignore", TooManyCandidates)
+                try:
+                    result = outcome(operator, state, params, spacing)
+                except ScopegymError as error:
+                    assert re.fullmatch(r".{20,}\.", str(error)), "one sentence"
+                else:
+                    assert_sound(operator, result)
+
+
+@every_operator
+def test_recipe_round_trip(name: str) -> None:
+    operator, state = registry[name], state_of(crystal())
+    for params in draws(operator, 5, seed=1):
+        workflow = Workflow((Step(name, params),))
+        read = Workflow.from_yaml(workflow.to_yaml(prior=prior_of(10.0)))
+        assert read == workflow
+        assert read.key == workflow.key
+        keys = {
+            operator.derivation(
+                state, operator.in_pixels(w.steps[0].params, prior_of(10.0)), prior_of(10.0)
+            )
+            for w in (workflow, read)
+        }
+        assert len(keys) == 1
+
+
+@every_operator
+def test_second_application_is_the_identical_object(name: str) -> None:
+    operator, prior = registry[name], prior_of(10.0)
+    with using(Cache()) as cache:
+        one = operator.apply(state_of(crystal()), defaults(operator), prior)
+        misses = cache.misses
+        two = operator.apply(state_of(crystal()), defaults(operator), prior)
+        assert cache.misses == misses
+    kind = next(kind for kind, cls in KINDS.items() if operator.output is cls)
+    assert getattr(one, kind) is getattr(two, kind)
+
+
+@every_operator
+def test_derivation_tells_inputs_and_parameters_apart(name: str) -> None:
+    operator, prior = registry[name], prior_of(10.0)
+    state = state_of(crystal())
+    other = state_of(crystal(noise=0.1))
+    other = replace(other, points=other.points[1:], labels=Labels(1 - state.labels.map))
+    other = replace(
+        other, features=Features(-state.features.values, state.features.centres_yx, (170, 180))
+    )
+    keys = {operator.derivation(s, {}, prior) for s in (state, other)}
+    keys |= {operator.derivation(state, {"a": value}, prior) for value in (1.0, 2.0)}
+    assert len(keys) == 4
+
+
+def test_empty_points_made_by_hand_can_be_used() -> None:
+    empty = Points(np.empty((0, 2)), (40, 44))
+    state = replace(state_of(crystal()), points=empty)
+    assert len(outcome(registry["drop_edge"], state, {}, 10.0)) == 0
+
+
+def test_same_positions_in_another_field_are_other_points() -> None:
+    yx = [[20.0, 20.0]]
+    with using(Cache()):
+        state = state_of(crystal())
+        kept = [
+            len(registry["drop_edge"].apply(replace(state, points=p), {}, prior_of(10.0)).points)
+            for p in (Points(yx, (21, 40)), Points(yx, (40, 40)))
+        ]
+    assert kept == [0, 1]
+
+
+@every_operator
+def test_unknown_parameter_is_named(name: str) -> None:
+    with pytest.raises(ScopegymError, match=rf"{name} has no parameter no_such_thing; it has"):
+        Step(name, {"no_such_thing": 1})
+
+
+@every_operator
+def test_out_of_range_parameter_names_operator_parameter_and_rule(name: str) -> None:
+    for parameter in registry[name].parameters.values():
+        space, where = parameter.space, rf"{name}\.{parameter.name} "
+        if isinstance(space, Choice):
+            wrong, rule = "no such option", "must be one of .* not 'no such option'"
+        else:
+            wrong, rule = space.high + 1, rf"must lie in .*\.\..*, not {space.high + 1:g}"
+        with pytest.raises(ScopegymError, match=where + rule):
+            Step(name, {parameter.name: wrong})
+        if not isinstance(space, Choice):
+            noun = "a whole number" if isinstance(space, Integer) else "a number"
+            for wrong in ("3", None, True):
+                with pytest.raises(ScopegymError, match=where + f"must be {noun}"):
+                    Step(name, {parameter.name: wrong})
+
+
+@every_operator
+def test_direct_call_takes_arrays_and_pixels(name: str) -> None:
+    operator, prior = registry[name], prior_of(10.0)
+    state = state_of(crystal())
+    for params in (defaults(operator), *draws(operator, 1, seed=7)):
+        step = outcome(operator, state, params, 10.0)
+        given = [state.get(kind) for kind in operator.inputs if kind is not Prior]
+        plain = [np.array(a.pixels) if isinstance(a, Image) else a for a in given]
+        direct = operator(*plain, prior=prior, **operator.in_pixels(params, prior))
+        assert type(direct) is operator.output
+        for a, b in zip(step.arrays, direct.arrays, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@every_operator
+def test_direct_call_refuses_a_wrong_number_of_artifacts(name: str) -> None:
+    operator = registry[name]
+    with pytest.raises(ScopegymError, match=rf"{name} takes .*, not 0"):
+        operator(prior=prior_of(10.0))
+
+
+@every_operator
+def test_direct_call_needs_lengths_or_a_prior(name: str) -> None:
+    operator, state = registry[name], state_of(crystal())
+    lengths = [p.name for p in operator.parameters.values() if p.space.unit == "spacing"]
+    if not lengths:
+        pytest.skip("no lengths")
+    given = [state.get(kind) for kind in operator.inputs if kind is not Prior]
+    with pytest.raises(ScopegymError, match=rf"{name} called directly needs {lengths[0]} \[px\]"):
+        operator(*given)
+
+
+@every_operator
+def test_missing_artifact_is_named(name: str) -> None:
+    operator = registry[name]
+    if Image in operator.inputs and len(operator.inputs) == 1:
+        pytest.skip("an image is always there")
+    state = State.start(crystal().normalized())
+    assert not operator.runs_on(state)
+    with pytest.raises(ScopegymError, match=rf"{name} needs \w+.*, which no step made"):
+        operator.apply(state, {}, prior_of(10.0))
+
+
+# --- physics: an operator sees the sample, not the pixels -----------------------------------------
+
+#: Windows of fixed pixels, which the docstring says: patches of 5 px are another length of the
+#: sample at another magnification.
+FIXED_IN_PIXELS = {"denoise_nlm", "denoise_tv"}
+
+
+def agreement(operator: Operator, one: Artifact, two: Artifact, spacing: float) -> float:
+    """1 where two results on the same field say the same, in their own measure, border left out."""
+    if isinstance(one, Points):
+        assert isinstance(two, Points)
+        return match_points(two, one, 0.2 * spacing, margin_px=2 * spacing).f1
+    inner = slice(round(2 * spacing), -round(2 * spacing))
+    if isinstance(one, Image):
+        assert isinstance(two, Image)
+        a, b = (r.pixels[inner, inner].ravel().astype(float) for r in (one, two))
+        return float(np.corrcoef(a, b)[0, 1])
+    if isinstance(one, Labels):
+        assert isinstance(two, Labels)
+        return float(np.mean(one.map[inner, inner] == two.map[inner, inner]))
+    assert isinstance(one, Features), f"say what it means that two {operator.output} agree"
+    assert isinstance(two, Features)
+    return min(len(one), len(two)) / max(len(one), len(two))
+
+
+@every_operator
+def test_same_sample_at_twice_the_magnification_gives_the_same(name: str) -> None:
+    if name in FIXED_IN_PIXELS:
+        pytest.skip("its window is a fixed number of pixels")
+    operator = registry[name]
+    small, large = (state_of(crystal(s, noise=0.0)) for s in (12.0, 24.0))
+    large = replace(
+        large,
+        points=Points(2 * small.points.yx, large.image.shape, strength=small.points.strength),
+        features=Features(small.features.values, 2 * small.features.centres_yx, large.image.shape),
+        labels=Labels(np.kron(small.labels.map, np.ones((2, 2), np.int32))),
+    )
+    one = outcome(operator, small, defaults(operator), 12.0)
+    two = outcome(operator, large, defaults(operator), 24.0)
+    # Pixel (2 y, 2 x) of the larger field shows what pixel (y, x) of the smaller one does.
+    if isinstance(two, Points):
+        two = Points(two.yx / 2, small.image.shape)
+    elif isinstance(two, Image):
+        two = Image(two.pixels[::2, ::2])
+    elif isinstance(two, Labels):
+        two = Labels(two.map[::2, ::2])
+    assert agreement(operator, one, two, 12.0) > 0.95
+
+
+@every_operator
+def test_moved_field_of_view_gives_the_same_in_what_both_show(name: str) -> None:
+    operator, (dy, dx) = registry[name], (7, 4)
+    whole = state_of(crystal())
+    height, width = (170 - dy, 180 - dx)
+
+    def cut(top: int, left: int) -> State:
+        source = Source(whole.image.pixels[top : top + height, left : left + width])
+        moved = Points(whole.points.yx - (top, left), source.shape, strength=whole.points.strength)
+        inside = moved.inner(0)
+        labels = Labels(whole.labels.map[top : top + height, left : left + width])
+        centres = whole.features.centres_yx - (top, left)
+        seen = ((centres >= 0) & (centres < source.shape)).all(axis=1)
+        features = Features(whole.features.values[seen], centres[seen], source.shape)
+        state = full_state(source, moved[inside])
+        return replace(state, labels=labels, features=features)
+
+    one = outcome(operator, cut(0, 0), defaults(operator), 10.0)
+    two = outcome(operator, cut(dy, dx), defaults(operator), 10.0)
+    common = (height - dy, width - dx)
+    if isinstance(one, Points):
+        one = Points(one.yx - (dy, dx), common)
+        two = Points(two.yx, common)
+        one, two = (p[p.inner(0)] for p in (one, two))
+    elif isinstance(one, Image):
+        one, two = Image(one.pixels[dy:, dx:]), Image(two.pixels[:-dy, :-dx])
+    elif isinstance(one, Labels):
+        one, two = Labels(one.map[dy:, dx:]), Labels(two.map[:-dy, :-dx])
+    assert agreement(operator, one, two, 10.0) > 0.95
