@@ -39,12 +39,11 @@ def match_points(found: Points, truth: Points, radius_px: float, margin_px: floa
         return Matching(none, none, 0.0, 0.0, 0.0, float("nan"))
     true_yx = truth.yx[true_inside]
     # Points without any true neighbour cannot pair; leaving them out keeps the assignment small.
-    near = np.isfinite(KDTree(true_yx).query(found.yx, distance_upper_bound=radius_px)[0])
-    candidates = np.flatnonzero(near)
+    candidates = np.flatnonzero(KDTree(true_yx).query(found.yx)[0] <= radius_px)
     distance = cdist(found.yx[candidates], true_yx)
     # A forbidden pair costs more than all allowed ones together.
     allowed = distance <= radius_px
-    forbidden = radius_px * (min(distance.shape) + 1)
+    forbidden = radius_px * (min(distance.shape) + 1) + 1
     rows, columns = linear_sum_assignment(np.where(allowed, distance, forbidden))
     paired = allowed[rows, columns]
     rows, columns = rows[paired], columns[paired]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
+from scopegym.artifacts import digest
 from scopegym.errors import ScopegymError, unknown
 
 
@@ -106,7 +107,7 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path).resolve()
     if not path.is_file():
         raise ScopegymError(f"The plug-in '{path}' does not exist.")
-    name = f"scopegym_plugin_{path.stem}"
+    name = f"scopegym_plugin_{path.stem}_{digest(str(path))[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ScopegymError(f"The plug-in '{path}' is not a Python file.")
@@ -114,9 +115,9 @@ def load_plugin(path: str | Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ScopegymError(f"The plug-in '{path}' fails: {reason}") from error
 
 

@@ -167,7 +167,7 @@ def test_a_plugin_cannot_replace_a_built_in_operator(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("restored")
 def test_two_plugins_cannot_use_one_name(tmp_path: Path) -> None:
     load_plugin(plugin(tmp_path))
-    with pytest.raises(ScopegymError, match="'brighten' of .*other.* exists already in .*mine"):
+    with pytest.raises(ScopegymError, match=r"'brighten' of .*other.* exists already in .*mine"):
         load_plugin(plugin(tmp_path, file="other.py"))
 
 
@@ -188,6 +188,7 @@ def test_plugins_of_the_same_file_name_in_two_folders_are_two_plugins(tmp_path: 
         ("def broken(:", "SyntaxError"),
         ("import no_such_module_xyz", "ModuleNotFoundError: No module named 'no_such_module_xyz'"),
         ("import sys; sys.exit(3)", "SystemExit"),
+        ("raise ValueError('first line\\nsecond line')", "ValueError: first line"),
         (
             "from scopegym import operator\n@operator\ndef f(image): ...",
             "Argument 'image' of f must be an artifact",
@@ -270,7 +271,7 @@ def test_an_installed_plugin_that_fails_is_named(monkeypatch: pytest.MonkeyPatch
         raise ImportError("no such thing")
 
     broken = SimpleNamespace(name="mine", value="pkg:thing", load=load)
-    monkeypatch.setattr(module, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(module, "entry_points", lambda **_: [broken])
     with pytest.raises(ScopegymError, match=r"'mine' \(pkg:thing\) fails: no such thing"):
         load_entry_points()
 

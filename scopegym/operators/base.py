@@ -84,7 +84,7 @@ class Operator:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Between processes an operator travels by name: its function's name leads to itself.
-        return registry.__getitem__, (self.name,)
+        return _named, (self.name,)
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Complete recipe parameters with their defaults; all must lie in their spaces.
@@ -150,6 +150,10 @@ class Operator:
 registry: Registry[Operator] = Registry("operator")
 
 
+def _named(name: str) -> Operator:
+    return registry[name]
+
+
 @overload
 def operator(function: Callable[..., Any], /) -> Operator: ...
 @overload
@@ -209,7 +213,11 @@ def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
             f"{name}.{parameter.name} needs a space and a default, such as "
             "Annotated[float, Scale(0.1, 0.5)] = 0.2."
         )
-    return Parameter(parameter.name, spaces[0], spaces[0].check(parameter.default))
+    try:
+        default = spaces[0].check(parameter.default)
+    except ScopegymError as error:
+        raise ScopegymError(f"The default of {name}.{parameter.name} {error}.") from None
+    return Parameter(parameter.name, spaces[0], default)
 
 
 def _readable(name: str, argument: str, hint: Any) -> Any:
