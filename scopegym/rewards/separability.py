@@ -20,10 +20,12 @@ PATCH, REACH, STRIDE = 1.25, 1.6, 0.5
 SHIFTS = 36
 #: Directions of largest variance that are kept, as in paper 003; the rest is mostly noise.
 COMPONENTS = 5
-#: What an undivided image is credited. Times that of ``pattern_consistency`` it lies between what
-#: splitting one pattern earned (0.02 at most, 31 workflows at noise 0 to 3) and what two patterns
-#: earned in noise of three times their own contrast (0.08 and more).
-UNDIVIDED = 0.1
+#: What an undivided image is credited: a limit for large fields, and a part that falls with the
+#: number of independent patches, because splitting one pattern by its noise explains more of the
+#: variance where there are few. Times the credit of ``pattern_consistency`` it lies above what
+#: splits of one pattern earned (0.19 at 16 x 16 spacings, 0.02 at 32 x 32, noise 0 to 3) and below
+#: what two patterns earned at 32 x 32 in noise of three times their own contrast (0.08).
+UNDIVIDED, UNDIVIDED_PER_PATCH = 0.08, 5.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class HeldOut:
     def nbytes(self) -> int:
         """Memory held [bytes]."""
         return self.yx.nbytes + self.values.nbytes
+
+    @property
+    def undivided(self) -> float:
+        """The share of the variance that an undivided image is credited."""
+        patches = len(self.yx) * (STRIDE / (2 * PATCH)) ** 2
+        return min(UNDIVIDED + UNDIVIDED_PER_PATCH / patches, 0.5)
 
     def labels(self, labels: Labels) -> Array:
         """The label at each centre ``[N]``."""
@@ -71,7 +79,8 @@ def separability(source: Source, labels: Labels, prior: Prior) -> float:
 
     S is Fisher's ratio of the variance between the labels to that within (paper 003, equation 4),
     summed over five features that the workflow has not seen, so that a cluster cannot praise
-    itself. An undivided image gets 0.1, so that splitting one pattern by its noise does not pay.
+    itself. An undivided image is credited so much that splitting one pattern by its
+    noise does not pay.
     """
     try:
         features = held_out(source, prior)
@@ -79,7 +88,7 @@ def separability(source: Source, labels: Labels, prior: Prior) -> float:
         return float("nan")
     label = features.labels(labels)
     if len(np.unique(label)) < 2:
-        return UNDIVIDED
+        return features.undivided
     total = float(np.sum(features.values**2))
     between = sum(
         np.count_nonzero(label == k) * float(np.sum(features.values[label == k].mean(axis=0) ** 2))
