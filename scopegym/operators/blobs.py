@@ -305,7 +305,9 @@ def _kills(pairs: Array, yx: Array, sigma: Array, overlap: float) -> tuple[Array
     """Of the pairs that overlap too much: who goes, and because of whom."""
     pairs = pairs.reshape(-1, 2)
     first, second = pairs[:, 0], pairs[:, 1]
-    pairs = pairs[disk_overlap(yx[first], yx[second], sigma[first], sigma[second]) > overlap]
+    shared = disk_overlap(yx[first], yx[second], sigma[first], sigma[second])
+    # One disk inside the other overlaps by exactly 1, however close to 1 the limit is.
+    pairs = pairs[(shared > overlap) | ((shared == 1) & (overlap < 1))]
     first_is_larger = sigma[pairs[:, 0]] > sigma[pairs[:, 1]]
     victims = np.where(first_is_larger, pairs[:, 1], pairs[:, 0])
     killers = np.where(first_is_larger, pairs[:, 0], pairs[:, 1])
