@@ -30,17 +30,12 @@ def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterato
     front = Front(problem.reward)
     points: list[Array] = []
     trials: list[Trial] = []
-    for workflow in starting_points(problem.task):
-        trial = budget.evaluate(workflow)
-        if trial is None:
-            return
-        points.append(_encoded(encoding, workflow))
-        trials.append(trial)
-        front.add(trial)
-        yield trial
+    starts = iter(starting_points(problem.task))
     while True:
-        loss = _losses(problem.reward, trials, rng)
-        workflow = _propose(encoding, points, loss, front, rng)
+        workflow = next(starts, None)
+        if workflow is None:
+            loss = _losses(problem.reward, trials, rng)
+            workflow = _propose(encoding, points, loss, front, rng)
         trial = budget.evaluate(workflow)
         if trial is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
@@ -52,15 +53,15 @@ class Finding:
         return f"{counted(self.count, self.noun)} {self.where}".strip()
 
 
-class Outcome:
+class Outcome(ABC):
     """What can be asked of a problem once a workflow for it is chosen."""
 
     problem: Problem
 
     @property
+    @abstractmethod
     def state(self) -> State:
         """The state that the chosen workflow leaves."""
-        raise NotImplementedError
 
     @property
     def answer(self) -> Artifact:
