@@ -30,7 +30,7 @@ def simulated() -> None:
     print(f"Simulated YBa2Cu3O7 [100], 256 x 256, {SEEDS} images a level, bayes, budget {BUDGET}")
     print("noise  F1 mean   least   score  mean error px")
     projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
-    for noise in (0.0, 0.1, 0.2, 0.4):
+    for noise in (0.0, 0.1, 0.2, 0.4, 0.6):
         rows = []
         for seed in range(SEEDS):
             micrograph = simulate_crystal(projection, (256, 256), 0.02, noise=noise, seed=seed)
@@ -70,8 +70,26 @@ def real(folder: Path) -> None:
     print(result.calibration.message)
 
 
+def nothing() -> None:
+    """What the score says where there is nothing to find."""
+    projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
+    scores = []
+    for seed in range(SEEDS):
+        noise = np.random.default_rng(seed).normal(size=(256, 256))
+        micrograph = scopegym.Micrograph(noise, 0.02, f"noise {seed}")
+        result = solved(micrograph, seed)
+        assert result.calibration is not None
+        scores.append((result.chosen.score.value, result.calibration.status == "unmeasurable"))
+    value, told = np.array(scores, dtype=float).T
+    print(
+        f"Pure noise taken for {projection.name}: score {value.min():.2f} to {value.max():.2f}; the "
+        f"calibration check finds no lattice in {int(told.sum())} of {SEEDS}"
+    )
+
+
 if __name__ == "__main__":
     simulated()
+    nothing()
     multislice()
     for argument in sys.argv[1:]:
         real(Path(argument))

@@ -1,4 +1,4 @@
-"""Speed of the symmetry descriptors, one thread: ratios of what is timed side by side."""
+"""Speed of the symmetry descriptors, one thread, and accuracy on two grains 25 degrees apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from scopegym import operators
-from scopegym.artifacts import Image
+from scopegym.artifacts import Image, Labels
+from scopegym.datasets.simulate_patterns import two_grains
+from scopegym.metrics import label_accuracy
 from scopegym.operators.symmetry import Grid, even_shifts, grid
 
 cv2.setNumThreads(1)
@@ -119,5 +121,25 @@ def main() -> None:
         print(f"{name:45s}{value:8.3f} s {1e3 * value / int(name.split()[0]):7.2f} ms each")
 
 
+def grains() -> None:
+    """Pixels right on two grains, noise in units of the clean image's standard deviation."""
+    print(
+        "\ntwo grains 25 degrees apart, 256 x 256: translation, pca 5, kmeans 2; five images each"
+    )
+    for noise in (0.0, 1.0, 2.0, 3.0):
+        right = []
+        for seed in range(5):
+            orientation = {"orientation_deg": 7 + 10 * seed, "offset_px": 5.0 * seed - 13}
+            micrograph = two_grains(noise=noise, seed=seed, **orientation)
+            features = operators["translation_symmetry"](
+                Image(micrograph.data), window=12, patch=12, stride=2, shifts=225
+            )
+            found = operators["kmeans"](operators["pca"](features, components=5), clusters=2)
+            assert isinstance(micrograph.truth, Labels)
+            right.append(label_accuracy(found, micrograph.truth))
+        print(f"noise {noise:.0f}: mean {np.mean(right):.4f}, least {min(right):.4f}")
+
+
 if __name__ == "__main__":
     main()
+    grains()

@@ -19,8 +19,8 @@ def pattern_consistency(source: Source, labels: Labels, prior: Prior) -> float:
     """How much more often than by chance a place resembles its own region's mean pattern most.
 
     Means are taken over one half of a chequerboard of blocks and tried on the other, so that no
-    place contributes to the mean it is held against; chance is what the sizes of the regions
-    give. An undivided image gets 0.5.
+    place contributes to the mean it is held against. Labels weigh alike whatever their area, so
+    chance is one in their number. An undivided image gets 0.5.
     """
     try:
         features = held_out(source, prior)

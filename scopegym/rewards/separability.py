@@ -79,8 +79,8 @@ def separability(source: Source, labels: Labels, prior: Prior) -> float:
 
     S is Fisher's ratio of the variance between the labels to that within (paper 003, equation 4),
     summed over five features that the workflow has not seen, so that a cluster cannot praise
-    itself. An undivided image is credited so much that splitting one pattern by its
-    noise does not pay.
+    itself. An undivided image is credited so much that splitting one pattern by its noise does
+    not pay.
     """
     try:
         features = held_out(source, prior)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -261,6 +262,7 @@ def count_planes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # --- hostile amounts ------------------------------------------------------------------------------
 
 MEMORY = """
+import json
 import resource, sys, warnings
 import cv2, numpy as np, scipy.ndimage, scipy.spatial
 from scopegym import operators
@@ -275,7 +277,7 @@ operators["laplacian_of_gaussian"](
     image.pixels[:32, :32], min_sigma=1, max_sigma=2, threshold=0, overlap=0
 )
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for parameters in eval(sys.argv[2]):
+for parameters in json.loads(sys.argv[2]):
     operators["laplacian_of_gaussian"](image, **parameters, threshold=0.0)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
@@ -291,7 +293,7 @@ def test_memory_stays_below_a_gigabyte_whatever_is_asked(picture: str) -> None:
         {"min_sigma": 0.5, "max_sigma": 0.5, "num_sigma": 10, "overlap": 0.0},
         {"min_sigma": 0.5, "max_sigma": 20.0, "num_sigma": 10, "overlap": 0.0},
     ]
-    command = [sys.executable, "-W", "always", "-c", MEMORY, picture, repr(parameters)]
+    command = [sys.executable, "-W", "always", "-c", MEMORY, picture, json.dumps(parameters)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 2**30
