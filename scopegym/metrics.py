@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
 
 from scopegym.artifacts import Array, Labels, Points
+from scopegym.prior import Prior
 
 
 class Matching(NamedTuple):
@@ -64,3 +66,25 @@ def label_accuracy(found: Labels, truth: Labels) -> float:
     together = contingency_matrix(truth.map.ravel(), found.map.ravel())
     rows, columns = linear_sum_assignment(together, maximize=True)
     return float(together[rows, columns].sum() / found.map.size)
+
+
+@singledispatch
+def agreement(truth: object, found: object, prior: Prior) -> float:
+    """How well an answer agrees with the truth, in 0..1: F1 for points within a quarter of the
+    spacing, half a spacing away from the border; the share of right pixels for labels. NaN without
+    a truth that says so."""
+    del truth, found, prior
+    return float("nan")
+
+
+@agreement.register
+def _(truth: Points, found: object, prior: Prior) -> float:
+    if not isinstance(found, Points):
+        return 0.0
+    return match_points(found, truth, prior.scale_px / 4, prior.scale_px / 2).f1
+
+
+@agreement.register
+def _(truth: Labels, found: object, prior: Prior) -> float:
+    del prior
+    return label_accuracy(found, truth) if isinstance(found, Labels) else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from scopegym.artifacts import digest
@@ -49,7 +50,7 @@ class Prior:
             raise ScopegymError(f"Prior.contrast is 'bright' or 'dark', not '{self.contrast}'.")
         object.__setattr__(self, "sources", FrozenDict(self.sources))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity for caches."""
         return digest(repr(self.to_dict()))

@@ -125,7 +125,7 @@ class Workflow:
         recipe: dict[str, Any] = {"recipe": RECIPE, **recorded, "workflow": self.to_dict()}
         if prior is not None:
             recipe["prior"] = prior.to_dict()
-        recipe["made_with"] = _versions()
+        recipe["made_with"] = versions()
         # Entries that share an object are written out twice: recipes have no aliases.
         plain = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
         text: str = yaml.dump(recipe, Dumper=plain, sort_keys=False, allow_unicode=True, width=100)
@@ -224,7 +224,8 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python, and of the libraries that can change a result."""
     from scopegym import __version__
 
     found = {"scopegym": __version__, "python": platform.python_version()}

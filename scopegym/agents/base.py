@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from scopegym.artifacts import Array
+from scopegym.envs.episode import Episode
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.registry import Registry
@@ -40,6 +41,11 @@ class Budget:
             return None
         self.spent += cost
         return self.problem.evaluate(workflow)
+
+    def record(self, episode: Episode) -> Trial:
+        """Charge for an episode that was played on the problem, and tell it as a trial."""
+        self.spent += max(1, episode.executions)
+        return episode.trial
 
 
 Search = Callable[[Problem, Budget, np.random.Generator], Iterator[Trial]]

@@ -39,6 +39,8 @@ def sample(rng: np.random.Generator) -> Problem:
     spacing_px = float(np.exp(rng.uniform(np.log(6), np.log(40))))
     pixel_size_nm = projection.spacing_nm / spacing_px
     rotation = float(rng.uniform(-180, 180))
+    # Counting noise limits one image in three, the detector's white noise the others.
+    counted = rng.random() < 1 / 3
     micrograph = simulate_crystal(
         projection,
         (256, 256),
@@ -50,7 +52,8 @@ def sample(rng: np.random.Generator) -> Problem:
         vacancies=float(rng.choice([0, 0, rng.uniform(0, 0.1)])),
         background=float(rng.choice([0, rng.uniform(0, 0.5)])),
         jitter_px=float(rng.choice([0, rng.uniform(0, 0.05) * spacing_px])),
-        noise=float(rng.uniform(0, 0.6)),
+        dose=float(np.exp(rng.uniform(np.log(3), np.log(300)))) if counted else None,
+        noise=float(rng.uniform(0, 0.1 if counted else 0.6)),
         calibration_error=float(rng.normal(0, 0.02)),
     )
     # The calibration check has corrected the scale to about half a per cent.

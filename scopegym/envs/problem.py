@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scopegym.artifacts import Artifact, State
-from scopegym.cache import Cache
+from scopegym.artifacts import Artifact, Source, State
+from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 from scopegym.rewards.base import Reward, Score
-from scopegym.workflow import Workflow
+from scopegym.workflow import Step, Workflow
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,18 @@ class Task:
         """Names of all operators allowed, in order of first appearance."""
         return tuple(dict.fromkeys(name for slot in self.open_slots for name in slot.operators))
 
+    def completed(self, workflow: Workflow) -> Workflow:
+        """The workflow with the expert's step for every obligatory slot that it leaves empty.
+
+        Such a slot is one whose use the reward cannot see, or without which there is no answer.
+        """
+        done = {step.op for step in workflow}
+        missing = [
+            slot for slot in self.slots if not slot.optional and not done & {*slot.operators}
+        ]
+        added = (step for slot in missing for step in self.expert if step.op in slot.operators)
+        return Workflow((*workflow, *added))
+
     @property
     def open_slots(self) -> tuple[Slot, ...]:
         """The slots, with operators that asked for this task (plug-ins) each in the first slot
@@ -81,8 +93,24 @@ class Task:
         return tuple(opened)
 
 
+class _Tasks(Registry[Task]):
+    """The tasks, each also an environment of Gymnasium under its id."""
+
+    def add(self, entry: Task) -> Task:
+        import gymnasium
+
+        added = super().add(entry)
+        gymnasium.registry.pop(entry.env_id, None)  # a plug-in loaded again replaces itself
+        gymnasium.register(
+            entry.env_id,
+            entry_point="scopegym.envs.workflow_env:WorkflowEnv",
+            kwargs={"task": entry.name},
+        )
+        return added
+
+
 #: All tasks by short name.
-registry: Registry[Task] = Registry("task")
+registry: Registry[Task] = _Tasks("task")
 
 
 @dataclass(frozen=True)
@@ -120,9 +148,15 @@ class Problem:
                 f"{len(self.micrograph.data)} frames."
             )
 
+    @property
+    def source(self) -> Source:
+        """The normalised picture, from this problem's cache."""
+        with using(self.cache):
+            return self.micrograph.normalized()
+
     def check(self) -> None:
         """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
-        self.micrograph.normalized()
+        self.source  # noqa: B018 - an image without contrast is refused here
         least = math.ceil(self.task.least_field * self.prior.scale_px)
         height, width = self.micrograph.shape
         if min(height, width) < least:
@@ -136,10 +170,36 @@ class Problem:
         """Carry out a workflow on this image, with this problem's cache."""
         return workflow.run(self.micrograph, self.prior, cache=self.cache)
 
+    def judge(self, state: State) -> Score:
+        """The score of a state, taken from the cache where the same results were judged before."""
+        read = (
+            state.get(kind)
+            for term in self.reward.terms
+            for kind in term.inputs
+            if kind is not Prior
+        )
+        keys = tuple(None if artifact is None else artifact.key for artifact in read)
+        with using(self.cache):
+            return self.cache.get(
+                ("score", self.reward, self.prior.key, keys),
+                lambda: self.reward(state, self.prior),
+            )
+
+    def essential(self, workflow: Workflow) -> Workflow:
+        """The steps that the answer and its score are made from, without those whose results were
+        replaced before anything read them."""
+        needed = {self.task.answer, *(kind for term in self.reward.terms for kind in term.inputs)}
+        kept: list[Step] = []
+        for step in reversed(workflow.steps):
+            operator = step.operator
+            if operator.output in needed:
+                kept.append(step)
+                needed -= {operator.output}
+                needed |= {*operator.inputs}
+        return Workflow(tuple(reversed(kept)))
+
     def evaluate(self, workflow: Workflow) -> Trial:
         """Carry out and judge a workflow. One that fails is recorded, with the worst score."""
-        from scopegym.cache import using
-
         start = time.perf_counter()
         state, failure = None, None
         try:
@@ -148,7 +208,6 @@ class Problem:
             kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
             failure = f"{kind}{error}".rstrip(".")
         ran = time.perf_counter()
-        with using(self.cache):
-            score = self.reward.worst if state is None else self.reward(state, self.prior)
+        score = self.reward.worst if state is None else self.judge(state)
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,34 @@ PixelSize = Annotated[
     str | None,
     typer.Option(metavar="LENGTH", help="Pixel size with unit, such as '35.2 pm'."),
 ]
+CrystalName = Annotated[
+    str | None,
+    typer.Option("--crystal", metavar="NAME|CIF", help="The crystal (scopegym list crystals)."),
+]
+Zone = Annotated[str, typer.Option(metavar="U,V,W", help="Its zone axis.")]
+Density = Annotated[float | None, typer.Option(metavar="N", help="Columns per square nanometre.")]
+Spacing = Annotated[
+    str | None,
+    typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm' or '8 px'."),
+]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
+]
+Contrast = Annotated[
+    Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes to work in; as many as cores if not given.")
+]
+BackendName = Annotated[
+    Literal["ray", "processes", "serial"],
+    typer.Option("--backend", help="Ray actors, plain subprocesses, or this process alone."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one."),
+]
+Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda or cuda:N.")]
 Frame = Annotated[
     int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
 ]
@@ -67,28 +97,17 @@ def demo(
 def solve(
     image: Image,
     task: Annotated[str, typer.Option(help="What to look for (scopegym list tasks).")] = "atoms",
-    crystal: Annotated[
-        str | None, typer.Option(metavar="NAME|CIF", help="The crystal (scopegym list crystals).")
-    ] = None,
-    zone: Annotated[str, typer.Option(metavar="U,V,W", help="Its zone axis.")] = "1,0,0",
-    density: Annotated[
-        float | None, typer.Option(metavar="N", help="Columns per square nanometre.")
-    ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm' or '8 px'."),
-    ] = None,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
-    ] = False,
+    crystal: CrystalName = None,
+    zone: Zone = "1,0,0",
+    density: Density = None,
+    spacing: Spacing = None,
+    estimate: Estimate = False,
     pixel_size: PixelSize = None,
     calibration: Annotated[
         Literal["check", "trust"],
         typer.Option(help="Check the pixel size against the lattice, or trust it."),
     ] = "check",
-    contrast: Annotated[
-        Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
-    ] = "bright",
+    contrast: Contrast = "bright",
     frame: Frame = None,
     agent: AgentName = "bayes",
     budget: Executions = 120,
@@ -125,6 +144,139 @@ def solve(
     )
     problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
     _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to train for.")],
+    out: Annotated[Path, typer.Option(metavar="POLICY", help="Folder for the policy.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Train on these images instead of simulated ones; repeatable."
+        ),
+    ] = None,
+    crystal: CrystalName = None,
+    zone: Zone = "1,0,0",
+    density: Density = None,
+    spacing: Spacing = None,
+    estimate: Estimate = False,
+    pixel_size: PixelSize = None,
+    contrast: Contrast = "bright",
+    steps: Annotated[int | None, typer.Option(min=1, help="Micro-steps to train for.")] = None,
+    validation: Annotated[
+        int | None, typer.Option(min=1, help="Simulated images to validate on.")
+    ] = None,
+    workers: Workers = None,
+    backend: BackendName = "ray",
+    ray_address: RayAddress = None,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per worker, perhaps a part.")] = 0.0,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in POLICY.")
+    ] = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Train a policy that writes workflows at once, on simulated images or on yours."""
+    from scopegym.device import check
+    from scopegym.envs import registry as tasks
+    from scopegym.experiments.train import Settings
+    from scopegym.experiments.train import train as carry_out
+
+    _load_plugins(plugin)
+    chosen = tasks[task]
+    settings = Settings.of(task, steps=steps, validation=validation)
+    problems = None
+    if images:
+        known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        problems = _problems(images, known, chosen)
+    check(device)
+    _start_ray(backend, ray_address)
+    start = time.perf_counter()
+    with _training(settings.steps, f"{task}, seed {seed}") as (on_update, on_validation):
+        policy = carry_out(
+            task,
+            out,
+            problems=problems,
+            settings=settings,
+            workers=workers or os.cpu_count() or 1,
+            backend=backend,
+            seed=seed,
+            device=device,
+            gpus=gpus,
+            plugins=tuple(plugin or ()),
+            resume=resume,
+            on_update=on_update,
+            on_validation=on_validation,
+        )
+    reached = policy.spec["validation"]
+    truth = "" if reached["truth"] is None else f", agreement with the truth {reached['truth']:.3f}"
+    lines = [
+        f"Best of {settings.steps:,} steps: score {reached['score']:.3f}{truth}, "
+        f"{reached['executions']:.1f} operator executions per image, on {reached['images']} "
+        f"images; {time.perf_counter() - start:.0f} s.",
+        f"Policy: {out}",
+    ]
+    _print({"task": task, "validation": reached, "out": str(out)}, lines, as_json)
+
+
+@app.command()
+def apply(
+    policy: Annotated[
+        str, typer.Argument(metavar="POLICY", help="A policy's folder, or a task's own policy.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, stacks.")
+    ],
+    crystal: CrystalName = None,
+    zone: Zone = "1,0,0",
+    density: Density = None,
+    spacing: Spacing = None,
+    estimate: Estimate = False,
+    pixel_size: PixelSize = None,
+    contrast: Contrast = "bright",
+    refine: Annotated[
+        int, typer.Option(min=0, help="Further workflows to try around each proposal.")
+    ] = 0,
+    workers: Workers = None,
+    backend: BackendName = "ray",
+    ray_address: RayAddress = None,
+    seed: Seed = 0,
+    plugin: Plugins = None,
+    out: Out = Path("applied"),
+    as_json: Json = False,
+) -> None:
+    """Analyse many images with a learned policy; run it again to go on where it stopped."""
+    from scopegym.experiments.apply import Job, summary
+    from scopegym.experiments.apply import apply as carry_out
+    from scopegym.experiments.collection import files
+
+    _load_plugins(plugin)
+    known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+    job = Job(_policy_folder(policy), known, refine, seed, tuple(plugin or ()))
+    meant = files(images)
+    _start_ray(backend, ray_address)
+    with _progress(len(meant), f"{job.policy.name} on {len(meant)} images", "images") as advance:
+        failed = carry_out(
+            job,
+            meant,
+            out,
+            workers=workers or os.cpu_count() or 1,
+            backend=backend,
+            on_image=lambda applied: advance(1, max(a.score for a in applied)),
+        )
+    done = summary(out)
+    lines = [
+        f"{done['images']} images: {done['ok']} ok, {done['doubtful']} doubtful, "
+        f"{len(failed)} failed; mean score {done['score']:.3f}.",
+        *(f"Failed: {name}: {reason}" for name, reason in failed.items()),
+        f"Results: {out / 'results.parquet'}",
+    ]
+    _print({**done, "failed": failed, "out": str(out)}, lines, as_json)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -237,6 +389,64 @@ def _reward(reward: Any, added: list[str] | None) -> Any:
     return reward
 
 
+def _known(
+    crystal: str | None,
+    zone: str,
+    density: float | None,
+    spacing: str | None,
+    estimate: bool,
+    pixel_size: str | None,
+    contrast: str,
+) -> Any:
+    """What is said of many images together; the crystal is read here, once."""
+    from scopegym.crystal import crystal as find
+    from scopegym.experiments.collection import Known
+
+    given = density is not None or spacing is not None
+    if (crystal is not None) + given + estimate != 1:
+        raise ScopegymError(
+            "Say what to expect in exactly one way: a crystal, density and spacing, or estimate."
+        )
+    expected = {
+        "sample": None if crystal is None else find(crystal),
+        "zone": zone,
+        "density_per_nm2": density,
+        "spacing": spacing,
+        "estimate": estimate,
+        "contrast": contrast,
+        "calibration": "report",
+    }
+    return Known(pixel_size, expected)
+
+
+def _problems(images: list[Path], known: Any, task: Any) -> list[Any]:
+    """The problems of a user's images, all of them in memory."""
+    from scopegym.experiments.collection import files
+
+    return [
+        known.problem(micrograph, task, task.reward)[0]
+        for path in files(images).values()
+        for micrograph in known.images(path)
+    ]
+
+
+def _policy_folder(policy: str) -> Path:
+    """A folder, or the policy that comes with scopegym for the task of this name."""
+    from scopegym.agents.policy import SHIPPED
+
+    folder = SHIPPED / policy
+    return folder if not Path(policy).exists() and folder.is_dir() else Path(policy)
+
+
+def _start_ray(backend: str, address: str | None) -> None:
+    from scopegym.workers import start_ray
+
+    if address is not None:
+        if backend != "ray":
+            raise ScopegymError(f"A Ray address goes with the backend ray, not {backend}.")
+        start_ray(address)
+
+
 def _solve(
     problem: Any,
     expectation: Any,
@@ -253,8 +463,12 @@ def _solve(
     problem.check()
     with staged(out):
         pass  # an unwritable folder is refused before the search, not after it
-    with _progress(budget, f"{agent} on {problem.micrograph.name}") as advance:
-        result = search(problem, expectation, agent, budget, seed, pick, advance)
+    with _progress(budget, f"{agent} on {problem.micrograph.name}", "executions") as advance:
+
+        def on_trial(trial: Any) -> None:
+            advance(trial.executions, trial.score.value)
+
+        result = search(problem, expectation, agent, budget, seed, pick, on_trial)
     write_result(result, out)
     _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
 
@@ -278,8 +492,44 @@ def _summary(result: Any, out: Path) -> list[str]:
 
 
 @contextmanager
-def _progress(total: int, title: str) -> Iterator[Callable[[Any], None]]:
-    """A progress bar on a terminal (standard error), silence elsewhere."""
+def _progress(total: int, title: str, unit: str) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar on a terminal (standard error), silence elsewhere. Takes how much was done
+    and what score it reached."""
+    with _bar("{task.completed}/{task.total} " + unit + ", best {task.fields[best]:.3f}") as bar:
+        row = bar.add_task(title, total=total, best=0.0)
+        best = 0.0
+
+        def advance(done: int, score: float) -> None:
+            nonlocal best
+            best = max(best, score)
+            bar.update(row, advance=done, best=best)
+
+        yield advance
+
+
+@contextmanager
+def _training(total: int, title: str) -> Iterator[tuple[Callable[..., None], Callable[..., None]]]:
+    """A progress bar for a training: what to call after an update and after a validation."""
+    text = (
+        "{task.completed}/{task.total} steps, {task.fields[speed]:.0f}/s, reward "
+        "{task.fields[reward]:.3f}, validation {task.fields[reached]}"
+    )
+    with _bar(text) as bar:
+        row = bar.add_task(title, total=total, speed=0.0, reward=0.0, reached="-")
+
+        def on_update(steps: int, reward: float) -> None:
+            elapsed = bar.tasks[row].elapsed or 1.0
+            bar.update(row, completed=steps, reward=reward, speed=steps / elapsed)
+
+        def on_validation(reached: Any) -> None:
+            truth = "" if reached.truth is None else f" (truth {reached.truth:.3f})"
+            bar.update(row, reached=f"{reached.score:.3f}{truth}")
+
+        yield on_update, on_validation
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -287,19 +537,11 @@ def _progress(total: int, title: str) -> Iterator[Callable[[Any], None]]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} executions, best {task.fields[best]:.3f}"),
+        TextColumn(text),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        row = bar.add_task(title, total=total, best=0.0)
-        best = 0.0
-
-        def advance(trial: Any) -> None:
-            nonlocal best
-            best = max(best, trial.score.value)
-            bar.update(row, advance=trial.executions, best=best)
-
-        yield advance
+        yield bar
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

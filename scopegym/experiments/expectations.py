@@ -14,7 +14,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.units import parse_pixels
 
-Policy = Literal["check", "trust"]
+#: What a contradicted pixel size means: an error, nothing, or no more than a message.
+Policy = Literal["check", "trust", "report"]
 Contrast = Literal["bright", "dark"]
 
 
@@ -48,7 +49,8 @@ def expect(
     need the number of columns (``counted``). With a crystal the pixel size is checked against the
     image's own lattice: where that is found within 10 % of expectation, the measured scale is used.
     Raises ScopegymError when nothing is known, when the pixel size is missing, and when the image
-    contradicts it (unless ``calibration`` is ``trust``).
+    contradicts it, if ``calibration`` is ``check``: with ``report`` the stated pixel size is then
+    used as with ``trust``, and the check's verdict says so.
     """
     given = density_per_nm2 is not None or spacing is not None
     if (sample is not None) + given + estimate != 1:
@@ -128,7 +130,7 @@ def _from_crystal(
             f"{found.message} Correct the pixel size or the crystal, or insist with "
             "--calibration trust."
         )
-    if policy == "check":
+    if policy != "trust":
         prior = found.prior(projection, shape, contrast)
     else:
         prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scopegym.artifacts import Labels, Points
+from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area
 from scopegym.experiments.solve import Result
@@ -60,17 +61,19 @@ def write_result(result: Result, folder: str | Path) -> None:
         write_overlay(result, scratch / "overlay.png")
         write_front(result, scratch / "front.png")
         write_report(result, scratch / "report.html")
-        (scratch / "workflow.yaml").write_text(recipe(result), encoding="utf-8")
+        (scratch / "workflow.yaml").write_text(
+            recipe(result.problem, result.chosen), encoding="utf-8"
+        )
         (scratch / "result.json").write_text(to_json(result.to_dict()), encoding="utf-8")
 
 
-def recipe(result: Result) -> str:
+def recipe(problem: Problem, chosen: Trial) -> str:
     """The chosen workflow as recipe text, with what it was made for and what it scored."""
-    micrograph = result.problem.micrograph
-    return result.chosen.workflow.to_yaml(
-        prior=result.problem.prior,
-        task=result.problem.task.name,
-        reward=result.problem.reward.to_dict(),
+    micrograph = problem.micrograph
+    return chosen.workflow.to_yaml(
+        prior=problem.prior,
+        task=problem.task.name,
+        reward=problem.reward.to_dict(),
         image={
             "name": micrograph.name,
             "sha256": micrograph.sha256,
@@ -78,8 +81,8 @@ def recipe(result: Result) -> str:
             "pixel_size_nm": micrograph.pixel_size_nm,
         },
         score={
-            "value": result.chosen.score.value,
-            "terms": dict(result.chosen.score.terms),
+            "value": chosen.score.value,
+            "terms": dict(chosen.score.terms),
         },
     )
 

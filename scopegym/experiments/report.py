@@ -6,7 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def _content(result: Result) -> dict[str, Any]:
         "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun(problem)),
         "entries": shown,
         "chosen": chosen,
-        "recipes": {e.number: recipe(replace(result, chosen=e.trial)) for e in shown},
+        "recipes": {e.number: recipe(result.problem, e.trial) for e in shown},
         "steps": {e.number: [_step(result, step) for step in e.trial.workflow] for e in shown},
         "terms": [_term(term, result) for term in problem.reward.terms],
         "axes": [axis.name for axis in telling_axes(result)],

@@ -31,6 +31,14 @@ class Parameter:
     space: Space
     default: Any
 
+    def grid(self, count: int) -> tuple[Any, ...]:
+        """At most ``count`` values spread over the space, the nearest to the default replaced by
+        the default itself; all options of a choice."""
+        values = self.space.bins(count)
+        at = self.space.to_unit(self.default)
+        nearest = min(values, key=lambda value: abs(self.space.to_unit(value) - at))
+        return tuple(self.default if value == nearest else value for value in values)
+
 
 @dataclass(frozen=True)
 class Operator:

@@ -3,7 +3,8 @@
 ``laplacian_of_gaussian`` gives what ``skimage.feature.blob_log`` gives for the same float32 image,
 number for number, in a fraction of its time: the smoothing passes are matrix products in double
 precision, rounded where SciPy rounds; the response planes and their local maxima are kept in the
-current cache; and only blobs that overlap are looked at when pruning.
+current cache; and only blobs that overlap are looked at when pruning. On a GPU the planes and their
+maxima come from ``on_device``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
-from scopegym import cache
+from scopegym import cache, device
 from scopegym.artifacts import Array, Image, Points, readonly
 from scopegym.errors import ScopegymError
+from scopegym.operators import on_device
 from scopegym.operators.base import operator
 from scopegym.space import Integer, Real, Scale
 
@@ -79,7 +81,7 @@ def difference_of_gaussian(
     steps = int(math.log(max_sigma / min_sigma) / math.log(sigma_ratio) + 1)
     sigmas = [min_sigma * sigma_ratio**i for i in range(steps)]
 
-    def plane(pixels: Array, sigma: float) -> Array:
+    def plane(pixels: Any, sigma: float) -> Any:
         wide = _gaussian(pixels, sigma * sigma_ratio)
         # The factor makes the response independent of the ratio (it tends to the LoG).
         return (_gaussian(pixels, sigma) - wide) / np.float32(sigma_ratio - 1)
@@ -106,25 +108,41 @@ def _blobs(
     image: Image,
     kind: str,
     sigmas: Sequence[float] | Array,
-    plane: Callable[[Array, float], Array],
+    plane: Callable[[Any, float], Any],
     threshold: float,
     overlap: float,
 ) -> Points:
-    store = cache.current()
-
-    def response(sigma: float) -> Array:
-        key = (image.key, kind, float(sigma))
-        return store.get(key, lambda: readonly(plane(image.pixels, sigma)))
-
     floor = min(threshold, 0.0)
     key = (image.key, kind, "candidates", tuple(map(float, sigmas)), floor)
-    found = store.get(key, lambda: local_maxima_in_scale(response, sigmas, floor))
+    found = cache.current().get(key, lambda: _candidates(image, kind, sigmas, plane, floor))
     count = int(np.searchsorted(-found.response, -np.float32(threshold), side="left"))
     if count > MAX_CANDIDATES:
         _warn(f"More than {MAX_CANDIDATES}", MAX_CANDIDATES)
         count = MAX_CANDIDATES
     kept = prune(found.yx[:count], found.sigma[:count], overlap)
     return Points(found.yx[kept], image.shape, found.sigma[kept], found.response[kept])
+
+
+def _candidates(
+    image: Image,
+    kind: str,
+    sigmas: Sequence[float] | Array,
+    plane: Callable[[Any, float], Any],
+    floor: float,
+) -> Candidates:
+    """The local maxima of all planes, computed on the current device."""
+    if device.current() != "cpu":
+        # No plane is kept: a GPU computes one faster than it hands it over.
+        pixels = on_device.tensor(image.pixels, device.current())
+        planes = (plane(pixels, sigma) for sigma in sigmas)
+        return _ranked(on_device.local_maxima_in_scale(planes, floor, MAX_CANDIDATES + 1), sigmas)
+    store = cache.current()
+
+    def response(sigma: float) -> Array:
+        key = (image.key, kind, float(sigma))
+        return store.get(key, lambda: readonly(plane(image.pixels, sigma)))
+
+    return local_maxima_in_scale(response, sigmas, floor)
 
 
 def sigma_list(min_sigma: float, max_sigma: float, num_sigma: int) -> Array:
@@ -144,14 +162,24 @@ def _check_sigmas(min_sigma: float, max_sigma: float) -> None:
         )
 
 
-def _gaussian(pixels: Array, sigma: float) -> Array:
+def _gaussian(pixels: Any, sigma: float) -> Any:
+    """The smoothed image, where the image is: an array, or a tensor on a device."""
     from scopegym.operators.filters import smooth
 
-    return smooth(pixels, sigma)
+    if isinstance(pixels, np.ndarray):
+        return smooth(pixels, sigma)
+    return on_device.gaussian(pixels, _kernel(sigma, 0))
 
 
-def _log_plane(pixels: Array, sigma: float) -> Array:
-    return -gaussian_laplace(pixels, sigma) * np.float32(sigma) ** 2
+def _log_plane(pixels: Any, sigma: float) -> Any:
+    return -_laplacian(pixels, sigma) * np.float32(sigma) ** 2
+
+
+def _laplacian(pixels: Any, sigma: float) -> Any:
+    """The Laplacian of Gaussian, where the image is: an array, or a tensor on a device."""
+    if isinstance(pixels, np.ndarray):
+        return gaussian_laplace(pixels, sigma)
+    return on_device.gaussian_laplace(pixels, _kernel(sigma, 0), _kernel(sigma, 2))
 
 
 def gaussian_laplace(pixels: Array, sigma: float) -> Array:
@@ -232,12 +260,17 @@ def local_maxima_in_scale(
         more = (y.astype(np.int32), x.astype(np.int32), np.full(len(y), level), plane[y, x])
         found = _strongest([np.concatenate(pair) for pair in zip(found, more, strict=True)])
         highest = highest[-2:]
-    y, x, levels, value = found
-    order = np.lexsort((levels, x, y, -value))
     # Where everything equals its surroundings nothing is a maximum; scikit-image makes an exception
     # of a lone pixel at a lone scale.
     if flat and plane.size * len(sigmas) > 1:
-        order = order[:0]
+        found = tuple(column[:0] for column in found)
+    return _ranked(found, sigmas)
+
+
+def _ranked(found: tuple[Array, ...], sigmas: Sequence[float] | Array) -> Candidates:
+    """Maxima given as y, x, level and response ``[N]``, in their order."""
+    y, x, levels, value = found
+    order = np.lexsort((levels, x, y, -value))
     return Candidates(
         yx=readonly(np.column_stack([y, x])[order], np.int32),
         sigma=readonly(np.asarray(sigmas)[levels[order]], np.float32),

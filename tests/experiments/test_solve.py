@@ -232,7 +232,7 @@ def test_bad_input_is_refused():
 
 def test_replay_of_the_recipe_reproduces_score_and_points():
     result = simulated(0.2)
-    again = replay(Recipe.read(recipe(result)), result.problem.micrograph)
+    again = replay(Recipe.read(recipe(result.problem, result.chosen)), result.problem.micrograph)
     assert again.agrees and again.same_image
     assert again.recorded == result.chosen.score.value
     assert again.trial.score.value == pytest.approx(result.chosen.score.value, abs=1e-9)
@@ -243,17 +243,18 @@ def test_replay_of_the_recipe_reproduces_score_and_points():
 def test_replay_of_a_segmentation_reproduces_score_and_labels():
     micrograph = two_grains((160, 160), 8.0, noise=1.0, seed=2)
     result = solve(micrograph, "symmetry", prior=Prior(8.0), agent="expert", budget=3)
-    again = replay(Recipe.read(recipe(result)), micrograph)
+    again = replay(Recipe.read(recipe(result.problem, result.chosen)), micrograph)
     assert again.agrees
     assert np.array_equal(again.labels.map, result.labels.map)
     assert again.to_dict()["found"]["patterns"] == 2
     with pytest.raises(ScopegymError, match="at least 80 x 80 px"):
-        replay(Recipe.read(recipe(result)), Micrograph(micrograph.data[:60, :60]))
+        read = Recipe.read(recipe(result.problem, result.chosen))
+        replay(read, Micrograph(micrograph.data[:60, :60]))
 
 
 def test_replay_notices_another_score_and_another_image():
     result = simulated(0.2)
-    text = recipe(result)
+    text = recipe(result.problem, result.chosen)
     other = text.replace(f"value: {result.chosen.score.value}", "value: 0.5")
     assert other != text
     assert not replay(Recipe.read(other), result.problem.micrograph).agrees
@@ -264,7 +265,7 @@ def test_replay_notices_another_score_and_another_image():
 def test_prior_moves_along_to_another_magnification_and_field():
     result = simulated(0.2)
     other = simulate_crystal(YBCO, (180, 220), 0.015, seed=9, noise=0.1)
-    again = replay(Recipe.read(recipe(result)), other)
+    again = replay(Recipe.read(recipe(result.problem, result.chosen)), other)
     expected = YBCO.prior((180, 220), pixel_size_nm=0.015)
     found = again.problem.prior
     assert found.scale_px == pytest.approx(expected.scale_px)
@@ -279,7 +280,7 @@ def test_uncalibrated_images_exchange_recipes_only_among_themselves():
     result = simulated(0.2)
     bare = Micrograph(result.problem.micrograph.data[:128, :128])
     with pytest.raises(ScopegymError, match="not both calibrated"):
-        replay(Recipe.read(recipe(result)), bare)
+        replay(Recipe.read(recipe(result.problem, result.chosen)), bare)
 
 
 @pytest.mark.parametrize("entry", ["task", "prior"])

@@ -1,0 +1,73 @@
+"""Regularised evolution over the task's whole space of workflows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from scopegym.agents.base import Budget, agent
+from scopegym.agents.bayes import starting_points
+from scopegym.agents.encoding import Encoding
+from scopegym.artifacts import Array
+from scopegym.envs.problem import Problem, Trial
+from scopegym.workflow import Workflow
+
+#: Workflows alive at a time. Mean best score on 16 hard images, 3 seeds, 120 executions (some 30
+#: trials): 0.860 with 10 and tournaments of 5, 0.859 with 5 and 5 or 10 and 10, 0.854 to 0.855 with
+#: weaker selection or more alive, 0.851 when chance alone follows the starting points. The first
+#: three cannot be told apart.
+POPULATION = 10
+#: Living workflows drawn for a tournament, the best of them being the parent; measured as above.
+TOURNAMENT = 5
+#: Proposals in a row that may turn out as tried before; a small space has no others left.
+PATIENCE = 100
+
+
+@agent
+def evolution(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
+    """Mutate the best of a few living workflows, over and over; the oldest dies, not the worst.
+
+    So a workflow lasts only by descendants that score well again (Real et al. 2019, Regularized
+    Evolution for Image Classifier Architecture Search, algorithm 1).
+    """
+    encoding = Encoding(problem.task)
+    starts = deque(starting_points(problem.task))
+    living: deque[Trial] = deque(maxlen=POPULATION)
+    tried: list[Array] = []
+
+    def proposed() -> Workflow:
+        """The next starting point; then chance until the population is full; then a child."""
+        if starts:
+            return starts.popleft()
+        if len(living) < POPULATION:
+            return encoding.sample(rng)
+        parent = _point(encoding, tournament(list(living), rng).workflow)
+        return encoding.decode(encoding.mutate(parent, rng))
+
+    while True:
+        for _ in range(PATIENCE):
+            workflow = proposed()
+            point = _point(encoding, workflow)
+            # Six digits of a parameter make the difference between a workflow and its encoding.
+            if not any(np.abs(point - known).max() < 1e-4 for known in tried):
+                break
+        trial = budget.evaluate(workflow)
+        if trial is None:
+            return
+        tried.append(point)
+        living.append(trial)
+        yield trial
+
+
+def tournament(living: list[Trial], rng: np.random.Generator) -> Trial:
+    """The best of a few drawn with replacement."""
+    drawn = rng.integers(len(living), size=TOURNAMENT)
+    return max((living[i] for i in drawn), key=lambda trial: trial.score.value)
+
+
+def _point(encoding: Encoding, workflow: Workflow) -> Array:
+    point = encoding.encode(workflow)
+    assert point is not None  # starting points, samples and children all fit the slots
+    return point

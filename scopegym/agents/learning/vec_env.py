@@ -1,0 +1,211 @@
+"""Environments in many processes as one vector environment of stable-baselines3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnv,
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
+
+from scopegym.agents.learning.host import EnvSpec, Fragment, Host, Weights
+from scopegym.artifacts import Array
+from scopegym.envs.workflow_env import WorkflowEnv
+from scopegym.errors import ScopegymError
+from scopegym.workers import Backend, Worker, WorkerDied, hire, start_ray
+
+#: A host that dies this often in a row is broken, and starting it again would not help.
+MAX_DEATHS = 5
+
+
+class RayVecEnv(VecEnv):
+    """``hosts`` processes with ``per_host`` environments each.
+
+    Steps in lock-step like any vector environment, or, far faster where operators take unequal
+    times, gathers whole fragments that the hosts play on their own (``fragments``). A host that
+    dies is replaced; its episodes end there, and at most one fragment of it is lost.
+
+    ``backend`` is ``ray``, ``processes`` or ``serial``; ``num_gpus`` may be a fraction, for
+    operators on a GPU.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        hosts: int = 2,
+        per_host: int = 4,
+        *,
+        seed: int = 0,
+        backend: Backend = "ray",
+        num_cpus: float = 1.0,
+        num_gpus: float = 0.0,
+    ) -> None:
+        if hosts < 1 or per_host < 1:
+            raise ScopegymError(f"{hosts} hosts with {per_host} environments play nothing.")
+        if backend == "ray":
+            start_ray(cpus=max(1, round(hosts * num_cpus)))
+        self._like = WorkflowEnv(spec.task, **spec.arguments)
+        self.spec_of_envs, self.per_host = spec, per_host
+        self._seed, self._deaths, self._in_a_row = seed, 0, 0
+        self._hosts: list[Worker] = [
+            hire(backend, Host, *self._arguments(number), cpus=num_cpus, gpus=num_gpus)
+            for number in range(hosts)
+        ]
+        self._running: dict[Future[Any], int] = {}
+        self._actions: Array = np.zeros(hosts * per_host, np.int64)
+        super().__init__(hosts * per_host, self._like.observation_space, self._like.action_space)
+
+    @property
+    def deaths(self) -> int:
+        """How many hosts died and were replaced."""
+        return self._deaths
+
+    def _arguments(self, number: int) -> tuple[EnvSpec, int, int]:
+        # A replaced host must not play its predecessor's episodes again.
+        seed = self._seed + 1000 * (number + 1) + 1_000_003 * self._deaths
+        return self.spec_of_envs, self.per_host, seed
+
+    def _replace(self, number: int, death: WorkerDied) -> None:
+        self._deaths += 1
+        self._in_a_row += 1
+        if self._in_a_row > MAX_DEATHS:
+            raise ScopegymError(f"Environment workers keep dying: {death}.") from death
+        self._hosts[number].restart(*self._arguments(number))
+
+    # Fragments ------------------------------------------------------------------------------------
+
+    def fragments(self, weights: Weights, steps: int) -> list[Fragment]:
+        """One fragment for every host on average: the first that are ready.
+
+        A host that is done goes on at once with the newest weights; one that is slow hands in its
+        fragment when it is ready, in a later call, and it counts there.
+        """
+        done: list[Fragment] = []
+        for number in range(len(self._hosts)):
+            if number not in self._running.values():
+                self._begin(number, weights, steps)
+        while len(done) < len(self._hosts):
+            ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in sorted(ready, key=self._running.__getitem__):
+                number = self._running.pop(future)
+                try:
+                    done.append(future.result())
+                    self._in_a_row = 0
+                except WorkerDied as death:
+                    self._replace(number, death)
+                if len(done) < len(self._hosts):
+                    self._begin(number, weights, steps)
+        return done
+
+    def _begin(self, number: int, weights: Weights, steps: int) -> None:
+        self._running[self._hosts[number].call("fragment", weights, steps)] = number
+
+    # Lock-step ------------------------------------------------------------------------------------
+
+    def reset(self) -> VecEnvObs:
+        """Begin anew everywhere."""
+        begun = self._each("reset", [(self._seed_of(i),) for i in range(len(self._hosts))])
+        self._masks = np.concatenate([masks for _, masks in begun])
+        return _together([seen for seen, _ in begun])
+
+    def _seed_of(self, number: int) -> int | None:
+        seed = self._seeds[number * self.per_host]
+        return None if seed is None else int(seed)
+
+    def step_async(self, actions: Array) -> None:
+        """Note the actions to take."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take them. Where a host died its episodes end, cut off, without a reward."""
+        parts = np.split(np.asarray(self._actions), len(self._hosts))
+        played = [row for rows in self._each("step", [(part,) for part in parts]) for row in rows]
+        seen, rewards, ended, infos = zip(*played, strict=True)
+        self._masks = np.stack([info["action_mask"] for info in infos])
+        observations = {key: np.stack([o[key] for o in seen]) for key in seen[0]}
+        return observations, np.array(rewards, np.float32), np.array(ended), list(infos)
+
+    def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a method of every host; one that died begins anew and says so."""
+        futures = [h.call(method, *a) for h, a in zip(self._hosts, arguments, strict=True)]
+        return [self._answer(number, method, future) for number, future in enumerate(futures)]
+
+    def _answer(self, number: int, method: str, future: Future[Any]) -> Any:
+        try:
+            answer = future.result()
+        except WorkerDied as death:
+            self._replace(number, death)
+            begun = self._hosts[number].call("reset", None)
+            seen, masks = self._answer(number, "reset", begun)
+            return (seen, masks) if method == "reset" else _cut_off(seen, masks)
+        self._in_a_row = 0
+        return answer
+
+    def close(self) -> None:
+        """End all hosts."""
+        for host in self._hosts:
+            host.stop()
+
+    # What else a vector environment has to answer -----------------------------------------------
+
+    def has_attr(self, attr_name: str) -> bool:
+        """True when the environments have it, methods included."""
+        return hasattr(self._like, attr_name)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of the environments."""
+        return self.env_method("__getattribute__", attr_name, indices=indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all environments."""
+        if indices is not None:
+            raise NotImplementedError("Attributes are set in all environments together.")
+        self.env_method("__setattr__", attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method of the environments."""
+        if method_kwargs:
+            raise NotImplementedError("Methods are called with positional arguments.")
+        if method_name == "action_masks":
+            answers = list(self._masks)
+        else:
+            calls = [(method_name, *method_args)] * len(self._hosts)
+            answers = [answer for part in self._each("call", calls) for answer in part]
+        return [answers[i] for i in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """No wrapper is used."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+
+def _together(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
+    parts = list(parts)
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _cut_off(seen: dict[str, Array], masks: Array) -> list[tuple[Any, ...]]:
+    """What a replaced host says in the place of a step."""
+    rows = []
+    for i in range(len(masks)):
+        observation = {key: values[i] for key, values in seen.items()}
+        info = {
+            "action_mask": masks[i],
+            "terminal_observation": observation,
+            "TimeLimit.truncated": True,
+            "worker_died": True,
+        }
+        rows.append((observation, 0.0, True, info))
+    return rows

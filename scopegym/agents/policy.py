@@ -1,0 +1,287 @@
+"""A learned policy: a folder of weights and a description, read without running code from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scopegym.agents.network import (
+    CHANNELS,
+    LAYERS,
+    PATCHES,
+    WIDTH,
+    Network,
+    log_probabilities,
+)
+from scopegym.artifacts import Array
+from scopegym.envs.actions import Actions
+from scopegym.envs.episode import Episode, Rules
+from scopegym.envs.observation import PICTURES, Observer
+from scopegym.envs.problem import Problem, Task, Trial
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.operators.base import registry as operators
+from scopegym.rewards.base import Reward
+
+#: Version of the bundle's layout.
+BUNDLE = 1
+SPEC, WEIGHTS = "spec.json", "policy.safetensors"
+#: A bundle that is larger is none of ours [bytes].
+LARGEST = 64 * 2**20
+#: Policies that come with the package, one folder per task.
+SHIPPED = Path(__file__).parent / "policies"
+#: Share of a feature's range in training by which an image may lie beyond it.
+SLACK = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """Writes down a workflow for a problem, one micro-step after the other.
+
+    ``spec`` is the content of ``spec.json``: task, operators with versions and parameter values,
+    reward, layout of the observation, training, validation, and the range of every feature that the
+    training problems had.
+    """
+
+    spec: Mapping[str, Any]
+    weights: Mapping[str, Array]
+
+    @cached_property
+    def task(self) -> Task:
+        """The task it was trained for."""
+        return tasks[self.spec["task"]]
+
+    @cached_property
+    def reward(self) -> Reward:
+        """The reward it was trained on."""
+        return Reward.from_dict(self.spec["reward"])
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Its actions and horizon."""
+        names = tuple(entry["name"] for entry in self.spec["operators"])
+        return Rules(Actions(names, self.spec["bins"]), self.spec["horizon"])
+
+    @cached_property
+    def observer(self) -> Observer:
+        """How it sees an episode."""
+        return Observer(self.rules, self.reward)
+
+    @cached_property
+    def network(self) -> Network:
+        """What it thinks with."""
+        return Network(self.weights)
+
+    def probabilities(self, episode: Episode) -> Array:
+        """The probability of every action here, ``[actions]``; 0 for illegal ones."""
+        seen = {
+            "thumbnails": self.observer.thumbnails(episode)[None],
+            "features": self.observer.features(episode)[None],
+        }
+        logits, _ = self.network(seen)
+        chances: Array = np.exp(log_probabilities(logits, episode.mask[None])[0])
+        return chances
+
+    def play(
+        self, problem: Problem, rng: np.random.Generator | None = None, horizon: int | None = None
+    ) -> Episode:
+        """One whole episode: the likeliest action each time, or with ``rng`` a draw.
+
+        ``horizon`` allows fewer operator executions than in training.
+        """
+        rules = self.rules
+        if horizon is not None and horizon < rules.horizon:
+            rules = Rules(rules.actions, horizon, rules.limits)
+        episode = Episode.start(problem, rules)
+        while not episode.ended:
+            chances = self.probabilities(episode)
+            action = int(np.argmax(chances)) if rng is None else _draw(chances, rng)
+            episode = episode.play(action)
+        return episode
+
+    def propose(self, problem: Problem) -> Trial:
+        """The workflow of one episode, without what it replaced and with what the task obliges to.
+
+        ``executions`` counts all operators that ran to get there.
+        """
+        episode = self.play(problem)
+        completed = problem.task.completed(episode.workflow)
+        trial = problem.evaluate(problem.essential(completed))
+        added = len(completed) - len(episode.workflow)
+        return replace(trial, executions=episode.executions + added)
+
+    def strangeness(self, problem: Problem) -> list[str]:
+        """The features of a problem that lie beyond what training had, the farthest first."""
+        seen = self.observer.features(Episode.start(problem, self.rules))[self.observer.of_problem]
+        low, high = (np.array(self.spec["domain"][end]) for end in ("low", "high"))
+        beyond = np.maximum(low - seen, seen - high) / np.maximum(high - low, 1e-3)
+        far = [i for i in np.argsort(-beyond) if beyond[i] > SLACK]
+        return [self.observer.names[i] for i in far]
+
+    @classmethod
+    def shipped(cls, task: str) -> Policy:
+        """The policy that comes with the package. Raises ScopegymError when a task has none."""
+        if not (SHIPPED / task / SPEC).is_file():
+            have = ", ".join(sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{SPEC}")))
+            raise ScopegymError(
+                f"No policy for task {task} comes with scopegym (there is one for {have}); train "
+                f"one: scopegym train {task} --out POLICY."
+            )
+        return cls.load(SHIPPED / task)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Policy:
+        """Read a bundle; nothing in it is executed.
+
+        Raises ScopegymError when it is missing, damaged, or made for operators, a reward or an
+        observation that this version does not have, naming the difference.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ScopegymError(f"There is no policy folder '{folder}'.")
+        spec = _read_spec(folder)
+        policy = cls(spec, _read_weights(folder, spec))
+        policy._check_fit(folder)
+        return policy
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle into an existing folder, with the hash of the weights in its spec."""
+        from safetensors.numpy import save
+
+        content = save({name: np.ascontiguousarray(w) for name, w in self.weights.items()})
+        (folder / WEIGHTS).write_bytes(content)
+        spec = {**self.spec, "sha256": hashlib.sha256(content).hexdigest()}
+        (folder / SPEC).write_text(
+            json.dumps(spec, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+    def _check_fit(self, folder: Path) -> None:
+        """Raise ScopegymError when operators, spaces or weights are not what they were."""
+        for entry in self.spec["operators"]:
+            operator = operators[entry["name"]]
+            if operator.version != entry["version"]:
+                raise ScopegymError(
+                    f"The policy '{folder}' was trained with {operator.name} version "
+                    f"{entry['version']}; this is version {operator.version}. Train it again."
+                )
+        described = describe(self.rules)
+        for entry, now in zip(self.spec["operators"], described, strict=True):
+            if entry["values"] != now["values"]:
+                raise ScopegymError(
+                    f"The policy '{folder}' knows other parameter values of {entry['name']}: "
+                    f"{entry['values']}, where this version has {now['values']}. Train it again."
+                )
+        names = list(self.observer.names)
+        if self.spec["features"] != names:
+            odd = sorted(set(names) ^ set(self.spec["features"])) or ["another order"]
+            raise ScopegymError(
+                f"The policy '{folder}' was trained on other features ({', '.join(odd[:3])}). "
+                "Train it again."
+            )
+        for name, shape in _shapes(len(names), self.rules.actions.size).items():
+            weight = self.weights.get(name)
+            if weight is None or weight.shape[:1] != shape[:1] or weight.size != np.prod(shape):
+                raise ScopegymError(f"The policy '{folder}' has no weights {name} of {shape}.")
+            if not np.isfinite(weight).all():
+                raise ScopegymError(f"The weights {name} of the policy '{folder}' are not finite.")
+
+
+def describe(rules: Rules) -> list[dict[str, Any]]:
+    """The operators of an episode with versions and parameter values, as plain values."""
+    return [
+        {
+            "name": name,
+            "version": operators[name].version,
+            "values": [list(values) for values in grid],
+        }
+        for name, grid in rules.actions.grids.items()
+    ]
+
+
+def _draw(chances: Array, rng: np.random.Generator) -> int:
+    """An action drawn by these probabilities."""
+    return int(np.searchsorted(np.cumsum(chances), rng.random() * chances.sum(), side="right"))
+
+
+#: What a spec must hold, and as what.
+ENTRIES: dict[str, type | tuple[type, ...]] = {
+    "task": str,
+    "operators": list,
+    "bins": int,
+    "horizon": int,
+    "features": list,
+    "reward": dict,
+    "domain": dict,
+    "validation": dict,
+    "sha256": str,
+}
+
+
+def _read_spec(folder: Path) -> dict[str, Any]:
+    text = _read(folder, SPEC).decode("utf-8", errors="replace")
+    try:
+        spec = json.loads(text)
+    except ValueError as error:
+        raise ScopegymError(f"'{folder / SPEC}' is not JSON: {error}.") from None
+    if not isinstance(spec, dict) or spec.get("policy") != BUNDLE:
+        layout = spec.get("policy") if isinstance(spec, dict) else None
+        raise ScopegymError(
+            f"The policy '{folder}' has layout {layout!r}; this version reads {BUNDLE}."
+        )
+    for name, kind in ENTRIES.items():
+        if not isinstance(spec.get(name), kind):
+            raise ScopegymError(f"The spec of the policy '{folder}' has no proper '{name}'.")
+    for entry in spec["operators"]:
+        if not (isinstance(entry, dict) and {"name", "version", "values"} <= entry.keys()):
+            raise ScopegymError(f"The spec of the policy '{folder}' has no proper 'operators'.")
+    if not {"low", "high"} <= spec["domain"].keys():
+        raise ScopegymError(f"The spec of the policy '{folder}' has no proper 'domain'.")
+    return spec
+
+
+def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = _read(folder, WEIGHTS)
+    if hashlib.sha256(content).hexdigest() != spec["sha256"]:
+        raise ScopegymError(
+            f"'{folder / WEIGHTS}' is not the file that the policy was saved with (its hash "
+            "differs): it is damaged or was exchanged."
+        )
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ScopegymError(f"'{folder / WEIGHTS}' holds no safetensors: {error}.") from None
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ScopegymError(f"'{path}' is larger than any policy of ours.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ScopegymError(f"The policy '{folder}' lacks {name}: {error.strerror}.") from None
+
+
+def _shapes(features: int, actions: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of the network, inputs flattened."""
+    inputs = (len(PICTURES), *CHANNELS[:-1])
+    seen = CHANNELS[-1] + WIDTH
+    widths = [(i * side * side, o) for i, o, side in zip(inputs, CHANNELS, PATCHES, strict=True)]
+    widths.append((features, WIDTH))
+    widths += [(seen, WIDTH), (WIDTH, WIDTH), (WIDTH, actions)]
+    widths += [(seen, WIDTH), (WIDTH, WIDTH), (WIDTH, 1)]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (width_in, width_out) in zip(LAYERS, widths, strict=True):
+        shapes[f"{layer}.weight"] = (width_out, width_in)
+        shapes[f"{layer}.bias"] = (width_out,)
+    return shapes

@@ -1,0 +1,58 @@
+"""A learned policy as a search agent: its own proposal first, then its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from scopegym.agents.base import Budget, agent
+from scopegym.agents.policy import Policy
+from scopegym.envs.problem import Problem, Trial
+from scopegym.workflow import Step, Workflow
+
+#: Share of the further proposals that the policy draws itself; the others are neighbours of the
+#: best workflow so far. Draws change the structure, neighbours the last digits.
+DRAWN = 0.5
+#: Standard deviation of a neighbour's parameters, as a share of their range: finer than the bins.
+WIDTH = 0.08
+
+
+@agent
+def ppo(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
+    """Ask the policy that comes with scopegym for this task, then search around its proposal."""
+    yield from guided(Policy.shipped(problem.task.name), problem, budget, rng)
+
+
+def guided(
+    policy: Policy, problem: Problem, budget: Budget, rng: np.random.Generator
+) -> Iterator[Trial]:
+    """The policy's proposal, then draws from it and neighbours of the best workflow so far."""
+    episode = policy.play(problem, horizon=budget.left)
+    best = budget.record(episode)
+    yield best
+    while budget.left > 0:
+        trial: Trial | None
+        if rng.random() < DRAWN or not best.workflow.steps:
+            trial = budget.record(policy.play(problem, rng, horizon=budget.left))
+        else:
+            trial = budget.evaluate(neighbour(problem.essential(best.workflow), rng))
+        if trial is None:
+            return
+        yield trial
+        if trial.score.value > best.score.value:
+            best = trial
+
+
+def neighbour(workflow: Workflow, rng: np.random.Generator) -> Workflow:
+    """The workflow with every parameter of one of its steps moved a little."""
+    chosen = int(rng.integers(len(workflow)))
+    step = workflow.steps[chosen]
+    moved = {}
+    for name, value in step.params.items():
+        space = step.operator.parameters[name].space
+        unit = space.to_unit(value) + rng.normal(0, WIDTH)
+        moved[name] = space.from_unit(float(np.clip(unit, 0, 1)))
+    steps = list(workflow)
+    steps[chosen] = Step(step.op, moved)
+    return Workflow(tuple(steps))

@@ -1,0 +1,172 @@
+"""One attempt at a problem, micro-step by micro-step: plain values without a hidden state.
+
+The environment plays it for a learning agent, tree search unfolds it, and a policy writes a
+workflow with it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from scopegym.artifacts import Array, State
+from scopegym.cache import using
+from scopegym.envs.actions import Actions, Draft
+from scopegym.envs.problem import Problem, Trial
+from scopegym.errors import ScopegymError
+from scopegym.limits import Limits, limited
+from scopegym.rewards.base import Score
+from scopegym.workflow import Step, Workflow
+
+#: What an action costs that is not allowed. Masks rule such actions out; an agent without them
+#: should learn to avoid them, and the best score is still worth twenty mistakes.
+ILLEGAL = 0.05
+#: What an operator costs that fails or exceeds its limits.
+FAILED = 0.05
+
+
+@dataclass
+class Stats:
+    """Where the time went [s], and what was done. Differs from run to run."""
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"operators": 0.0, "reward": 0.0, "observation": 0.0, "total": 0.0}
+    )
+    micro_steps: int = 0
+    executions: int = 0
+    failures: int = 0
+    illegal: int = 0
+    episodes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What can be done in an episode, for how long, and within which limits."""
+
+    actions: Actions
+    horizon: int
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ScopegymError(f"The horizon must be at least 1 execution, not {self.horizon}.")
+
+    @property
+    def micro_steps(self) -> int:
+        """Micro-steps after which an episode is cut off: only illegal ones reach so far."""
+        return self.horizon * self.actions.longest + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """Where an attempt stands: the steps carried out, their result and its score, and the operator
+    whose parameters are being chosen."""
+
+    problem: Problem
+    rules: Rules
+    state: State
+    score: Score
+    steps: tuple[Step, ...] = ()
+    draft: Draft | None = None
+    #: Operator executions so far, failed ones included.
+    executions: int = 0
+    micro_steps: int = 0
+    seconds_operators: float = 0.0
+    seconds_reward: float = 0.0
+    ended: Literal["", "stopped", "cut off"] = ""
+    #: Why the last operator failed, if it did.
+    failure: str = ""
+    #: What the last micro-step earned.
+    reward: float = 0.0
+    illegal: bool = False
+
+    @classmethod
+    def start(cls, problem: Problem, rules: Rules) -> Episode:
+        """Before the first micro-step: nothing is found."""
+        state = State.start(problem.source)
+        return cls(problem, rules, state, problem.judge(state))
+
+    @property
+    def workflow(self) -> Workflow:
+        """The steps carried out so far."""
+        return Workflow(self.steps)
+
+    @property
+    def trial(self) -> Trial:
+        """The episode as it stands, told as a trial of its workflow."""
+        seconds = self.seconds_operators, self.seconds_reward
+        return Trial(self.workflow, self.score, self.executions, *seconds)
+
+    @cached_property
+    def mask(self) -> Array:
+        """Which actions are legal, bool ``[actions]``."""
+        return self.rules.actions.mask(self.state, self.draft)
+
+    def play(self, action: int, stats: Stats | None = None) -> Episode:
+        """The episode after one micro-step.
+
+        An illegal action changes nothing and costs ``ILLEGAL``; an operator that fails leaves the
+        state as it was and costs ``FAILED``; one that runs earns the change of the score.
+        """
+        stats = Stats() if stats is None else stats
+        stats.micro_steps += 1
+        actions = self.rules.actions
+        here = replace(
+            self, micro_steps=self.micro_steps + 1, reward=0.0, failure="", illegal=False
+        )
+        if not (0 <= action < actions.size and self.mask[action]):
+            stats.illegal += 1
+            return replace(here, reward=-ILLEGAL, illegal=True)._cut()
+        if action == actions.STOP:
+            return replace(here, ended="stopped")
+        draft = actions.extend(self.draft, action)
+        if not actions.finished(draft):
+            return replace(here, draft=draft)._cut()
+        return here._carried_out(actions.step(draft), stats)._cut()
+
+    def _carried_out(self, step: Step, stats: Stats) -> Episode:
+        problem, cache = self.problem, self.problem.cache
+        stats.executions += 1
+        executions = self.executions + 1
+        hits, misses = cache.hits, cache.misses
+        start = time.perf_counter()
+        try:
+            with using(cache), limited(self.rules.limits):
+                state = step.operator.apply(self.state, step.params, problem.prior)
+        except Exception as error:  # whatever an operator raises, the search goes on
+            stats.failures += 1
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            return replace(
+                self,
+                draft=None,
+                executions=executions,
+                failure=f"{step.op}: {reason}",
+                reward=-FAILED,
+            )
+        finally:
+            ran = time.perf_counter()
+            stats.seconds["operators"] += ran - start
+            stats.cache_hits += cache.hits - hits
+            stats.cache_misses += cache.misses - misses
+        score = problem.judge(state)
+        judged = time.perf_counter()
+        stats.seconds["reward"] += judged - ran
+        return replace(
+            self,
+            draft=None,
+            executions=executions,
+            state=state,
+            score=score,
+            steps=(*self.steps, step),
+            reward=score.value - self.score.value,
+            seconds_operators=self.seconds_operators + ran - start,
+            seconds_reward=self.seconds_reward + judged - ran,
+        )
+
+    def _cut(self) -> Episode:
+        over = self.executions >= self.rules.horizon or self.micro_steps >= self.rules.micro_steps
+        return replace(self, ended="cut off") if over else self

@@ -1,0 +1,415 @@
+"""What an agent sees of an episode: small pictures, and numbers that do not depend on the
+magnification.
+
+Lengths are divided by the prior's spacing, counts by the expected count, so that a policy learned
+at one magnification reads another one alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, singledispatch
+from typing import Any
+
+import numpy as np
+
+from scopegym.artifacts import (
+    KINDS,
+    Array,
+    Artifact,
+    Features,
+    Image,
+    Instances,
+    Labels,
+    Points,
+    Tracks,
+)
+from scopegym.envs.episode import Episode, Rules
+from scopegym.operators.base import registry as operators
+from scopegym.operators.filters import smooth
+from scopegym.prior import Prior
+from scopegym.rewards.base import Reward
+
+#: Side of a thumbnail [px].
+SIDE = 48
+#: Side of the close-up [spacings]: each spacing then takes 8 px of the thumbnail.
+CLOSE_UP = 6.0
+#: Everything an agent reads is cut off here, so that one odd image cannot drown the rest.
+LIMIT = 5.0
+
+#: Pictures in a thumbnail stack, in order.
+PICTURES = ("input", "input close", "image close", "result", "result close")
+#: Ranks, relative to the expected count, at which the image's own peaks are read off.
+RANKS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
+#: Widths of columns at which they are looked for [spacings].
+WIDTHS = (0.15, 0.22)
+#: Sides of the blocks over which the image's contrast is averaged [spacings].
+BLOCKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+#: An image's percentiles and statistics are taken from about this many pixels.
+PIXELS = 2**14
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Turns an episode into arrays; the layout follows from the rules and the reward."""
+
+    rules: Rules
+    reward: Reward
+
+    @cached_property
+    def kinds(self) -> tuple[type[Artifact], ...]:
+        """The kinds that the operators can make beside images."""
+        made = {operators[name].output for name in self.rules.actions.operators} - {Image}
+        return tuple(kind for kind in KINDS.values() if kind in made)
+
+    @cached_property
+    def slots(self) -> dict[tuple[str, int], int]:
+        """A number for every parameter of every operator."""
+        grids = self.rules.actions.grids
+        pairs = [(op, i) for op, grid in grids.items() for i in range(len(grid))]
+        return {pair: number for number, pair in enumerate(pairs)}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each number of the features is."""
+        actions, terms = self.rules.actions, self.reward.weights
+        return (
+            *(f"prior {name}" for name in PRIOR_NAMES),
+            *(f"input {name}" for name in IMAGE_NAMES),
+            *(f"image {name}" for name in IMAGE_NAMES),
+            *(
+                f"{kind.__name__.casefold()} {name}"
+                for kind in self.kinds
+                for name in ("there", *NAMES[kind])
+            ),
+            "score",
+            *terms,
+            "left",
+            *(f"times {op}" for op in actions.operators),
+            *(f"last {op}" for op in actions.operators),
+            *(f"last value {i}" for i in range(actions.longest - 1)),
+            *(f"choosing {op}.{i}" for op, i in self.slots),
+            *(f"chosen {i}" for i in range(actions.longest - 1)),
+        )
+
+    @property
+    def of_problem(self) -> slice:
+        """The features that belong to the problem and not to what was done with it."""
+        return slice(0, len(PRIOR_NAMES) + len(IMAGE_NAMES))
+
+    def thumbnails(self, episode: Episode) -> Array:
+        """uint8 ``[5, SIDE, SIDE]``: see ``PICTURES``."""
+        state = episode.state
+        result = next((a for kind in self.kinds if (a := state.get(kind)) is not None), None)
+        views = ((state.source, 1), (state.source, 0), (state.image, 0), (result, 1), (result, 0))
+        return np.stack([self._picture(episode, artifact, bool(far)) for artifact, far in views])
+
+    def features(self, episode: Episode) -> Array:
+        """float32 ``[len(names)]``, each within ±LIMIT."""
+        state, prior = episode.state, episode.problem.prior
+        parts: list[Any] = [
+            prior_statistics(prior, state.source.shape),
+            self._statistics(episode, state.source),
+            self._statistics(episode, state.image),
+        ]
+        for kind in self.kinds:
+            artifact = state.get(kind)
+            if artifact is None:
+                parts.append(np.zeros(1 + len(NAMES[kind])))
+            else:
+                parts += [(1.0,), self._statistics(episode, artifact)]
+        goodness = self.reward.goodnesses(episode.score.terms)
+        parts += [(episode.score.value, *goodness.values()), self._history(episode)]
+        together = np.clip(np.concatenate(parts), -LIMIT, LIMIT)
+        return together.astype(np.float32)
+
+    def _history(self, episode: Episode) -> Array:
+        actions, horizon = self.rules.actions, self.rules.horizon
+        history = np.zeros(
+            1 + 2 * len(actions.operators) + 2 * (actions.longest - 1) + len(self.slots)
+        )
+        write = iter(np.split(history, self._history_ends))
+        left, times, last, values, choosing, chosen = write
+        left[0] = 1 - episode.executions / horizon
+        for step in episode.steps:
+            times[actions.operators.index(step.op)] += 0.5
+        if episode.steps:
+            step = episode.steps[-1]
+            last[actions.operators.index(step.op)] = 1
+            values[: len(step.params)] = _in_units(step.op, tuple(step.params.values()))
+        if episode.draft is not None:
+            draft = episode.draft
+            choosing[self.slots[draft.op, len(draft.values)]] = 1
+            chosen[: len(draft.values)] = _in_units(draft.op, draft.values)
+        return history
+
+    @cached_property
+    def _history_ends(self) -> Array:
+        n, longest = len(self.rules.actions.operators), self.rules.actions.longest - 1
+        return np.cumsum([1, n, n, longest, len(self.slots)])
+
+    def _statistics(self, episode: Episode, artifact: Artifact) -> Array:
+        prior = episode.problem.prior
+        return episode.problem.cache.get(
+            ("statistics", artifact.key, prior.key), lambda: statistics(artifact, prior)
+        )
+
+    def _picture(self, episode: Episode, artifact: Artifact | None, far: bool) -> Array:
+        if artifact is None:
+            return np.zeros((SIDE, SIDE), np.uint8)
+        scale, shape = episode.problem.prior.scale_px, episode.state.source.shape
+        view = whole(shape) if far else close_up(shape, scale)
+        return episode.problem.cache.get(
+            ("thumbnail", artifact.key, view), lambda: picture(artifact, view)
+        )
+
+
+def _in_units(op: str, values: tuple[Any, ...]) -> list[float]:
+    spaces = (parameter.space for parameter in operators[op].parameters.values())
+    return [space.to_unit(value) for space, value in zip(spaces, values, strict=False)]
+
+
+# What is seen of a problem ------------------------------------------------------------------------
+
+PRIOR_NAMES = (
+    "log scale",
+    "log field",
+    "density",
+    "least sum",
+    "largest sum",
+    "dark",
+    "counted",
+    "lattice",
+)
+
+
+def prior_statistics(prior: Prior, shape: tuple[int, int]) -> Array:
+    """The prior as numbers ``[8]``: see ``PRIOR_NAMES``."""
+    sums = prior.neighbour_sums_px or (4 * prior.scale_px,)
+    area = shape[0] * shape[1]
+    return np.array(
+        [
+            np.log2(prior.scale_px / 16),
+            np.log2(np.sqrt(area) / prior.scale_px / 16),
+            0.0 if prior.count is None else prior.count * prior.scale_px**2 / area - 1,
+            min(sums) / (4 * prior.scale_px) - 1,
+            max(sums) / (4 * prior.scale_px) - 1,
+            prior.contrast == "dark",
+            prior.count is not None,
+            prior.lattice_px is not None,
+        ]
+    )
+
+
+def expected_count(prior: Prior, shape: tuple[int, int]) -> float:
+    """The prior's count, or one for every square spacing where it has none."""
+    area = shape[0] * shape[1]
+    return max(1.0, area / prior.scale_px**2 if prior.count is None else prior.count)
+
+
+def _log(values: Any, floor: float = 1e-3) -> Array:
+    """Positive figures of one to three decades below 1, brought to about -1..1."""
+    return np.log10(np.maximum(values, floor)) / 1.5 + 1
+
+
+IMAGE_NAMES = (
+    "mean",
+    "contrast",
+    "skewness",
+    "dark end",
+    "dark quarter",
+    "middle",
+    "bright quarter",
+    "bright end",
+    "pixel noise",
+    *(f"contrast of {block:g} spacings" for block in BLOCKS),
+    *(f"peaks {width:g} at {rank:g}" for width in WIDTHS for rank in RANKS),
+)
+
+
+@singledispatch
+def statistics(artifact: Artifact, prior: Prior) -> Array:
+    """An artifact as a fixed number of figures, free of the magnification: see ``NAMES``."""
+    del prior
+    raise TypeError(f"Nothing is known of {type(artifact).__name__}.")
+
+
+@statistics.register
+def _(image: Image, prior: Prior) -> Array:
+    pixels = image.pixels
+    stride = max(1, int(np.sqrt(pixels.size / PIXELS)))
+    sample = pixels[::stride, ::stride].astype(np.float64).ravel()
+    mean, contrast = float(sample.mean()), float(sample.std()) + 1e-9
+    away = (sample - mean) / contrast
+    ends = np.percentile(sample, (1, 25, 50, 75, 99))
+    return np.concatenate(
+        [
+            (mean, np.log10(contrast) + 0.5, float((away * away * away).mean()) / 2),
+            ends,
+            _log([_pixel_noise(pixels) / contrast]),
+            [_block_contrast(pixels, block * prior.scale_px) / contrast for block in BLOCKS],
+            *(_peak_profile(pixels, width, prior) for width in WIDTHS),
+        ]
+    )
+
+
+def _pixel_noise(pixels: Array) -> float:
+    """Standard deviation of what differs from pixel to pixel: second differences along both axes
+    vanish on anything smooth (Immerkaer 1996)."""
+    import cv2
+
+    rough = cv2.filter2D(pixels, cv2.CV_32F, _ROUGH, borderType=cv2.BORDER_REFLECT)
+    # The mean of |x| of a Gaussian is sqrt(2 / pi) of its deviation; the kernel's norm is 6.
+    return float(cv2.norm(rough, cv2.NORM_L1)) / pixels.size * float(np.sqrt(np.pi / 2)) / 6
+
+
+_ROUGH = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+
+
+def _block_contrast(pixels: Array, side: float) -> float:
+    """Standard deviation of the means over blocks of this side [px]."""
+    import cv2
+
+    height, width = (max(2, round(n / max(side, 1))) for n in pixels.shape)
+    if (height, width) == pixels.shape:
+        return float(pixels.std())
+    return float(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).std())
+
+
+def _peak_profile(pixels: Array, width: float, prior: Prior) -> Array:
+    """Strength of the image's own peaks at ``RANKS``, in the units of the blob detectors."""
+    import cv2
+
+    sigma = width * prior.scale_px
+    # The derivative by log sigma, which is the scale-normalised Laplacian.
+    response = (smooth(pixels, sigma) - smooth(pixels, 1.1 * sigma)) / np.float32(0.1)
+    apart = 2 * max(1, round(0.25 * prior.scale_px)) + 1
+    peaks = response[response >= cv2.dilate(response, np.ones((apart, apart), np.uint8))]
+    ranks = (np.array(RANKS) * expected_count(prior, pixels.shape)).astype(np.intp)
+    padded = np.zeros(max(len(peaks), ranks[-1] + 1), np.float32)
+    padded[: len(peaks)] = np.sort(peaks)[::-1]
+    return _log(padded[ranks])
+
+
+POINTS_NAMES = (
+    "count",
+    "near",
+    "spaced",
+    "far",
+    "weak",
+    "middling",
+    "strong",
+    "spread",
+    "width",
+)
+
+
+@statistics.register
+def _(points: Points, prior: Prior) -> Array:
+    from scipy.spatial import KDTree
+
+    figures = np.zeros(len(POINTS_NAMES))
+    figures[0] = np.log2(max(len(points), 0.1) / expected_count(prior, points.shape))
+    if len(points) > 1:
+        nearest = KDTree(points.yx).query(points.yx, k=2)[0][:, 1] / prior.scale_px
+        figures[1:4] = np.percentile(nearest, (5, 50, 95)) - 1
+    strength = points.strength[np.isfinite(points.strength)]
+    if len(strength):
+        figures[4:7] = _log(np.percentile(strength, (5, 50, 95)))
+        figures[7] = strength.std() / (abs(strength.mean()) + 1e-9)
+    sigma = points.sigma_px[np.isfinite(points.sigma_px)]
+    if len(sigma):
+        figures[8] = np.median(sigma) / prior.scale_px
+    return figures
+
+
+@statistics.register
+def _(labels: Labels, prior: Prior) -> Array:
+    del prior
+    _, areas = np.unique(labels.map, return_counts=True)
+    borders = [float((np.diff(labels.map, axis=axis) != 0).mean()) for axis in (0, 1)]
+    return np.array([len(areas) / 5, areas.max() / labels.map.size, _log(np.mean(borders))])
+
+
+@statistics.register
+def _(features: Features, prior: Prior) -> Array:
+    del prior
+    return np.array([np.log10(max(len(features), 1)) / 5, features.values.shape[1] / 100])
+
+
+@statistics.register
+def _(instances: Instances, prior: Prior) -> Array:
+    area = np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1)
+    size = np.sqrt(np.median(area)) / prior.scale_px if len(area) else 0.0
+    return np.array([_log(len(area) / 1000), size, instances.scores.mean() if len(area) else 0.0])
+
+
+@statistics.register
+def _(tracks: Tracks, prior: Prior) -> Array:
+    del prior
+    count = len(np.unique(tracks.rows[:, 0]))
+    return np.array([_log(count / 1000), len(tracks.rows) / max(count, 1) / 100])
+
+
+#: What ``statistics`` gives of every kind, in order.
+NAMES: dict[type[Artifact], tuple[str, ...]] = {
+    Image: IMAGE_NAMES,
+    Points: POINTS_NAMES,
+    Labels: ("classes", "largest", "borders"),
+    Features: ("places", "length"),
+    Instances: ("count", "size", "certainty"),
+    Tracks: ("count", "length"),
+}
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+#: Top, left, height and width of what a thumbnail shows [px].
+View = tuple[int, int, int, int]
+
+
+def whole(shape: tuple[int, int]) -> View:
+    """All of a field."""
+    return (0, 0, *shape)
+
+
+def close_up(shape: tuple[int, int], scale_px: float) -> View:
+    """The middle ``CLOSE_UP`` spacings of a field, or what there is of them."""
+    height, width = (min(n, max(2, round(CLOSE_UP * scale_px))) for n in shape)
+    return ((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
+
+
+@singledispatch
+def picture(artifact: Artifact, view: View) -> Array:
+    """A thumbnail of part of an artifact, uint8 ``[SIDE, SIDE]``; blank for what has no place."""
+    del artifact, view
+    return np.zeros((SIDE, SIDE), np.uint8)
+
+
+@picture.register
+def _(image: Image, view: View) -> Array:
+    import cv2
+
+    top, left, height, width = view
+    part = image.pixels[top : top + height, left : left + width]
+    small = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return (np.clip(small, 0, 1) * 255).astype(np.uint8)
+
+
+@picture.register
+def _(points: Points, view: View) -> Array:
+    top, left, height, width = view
+    at = ((points.yx - (top, left) + 0.5) * SIDE / (height, width)).astype(np.intp)
+    seen = at[((at >= 0) & (at < SIDE)).all(axis=1)]
+    # Points that share a pixel add up to white.
+    counts = np.bincount(seen @ (SIDE, 1), minlength=SIDE * SIDE).reshape(SIDE, SIDE)
+    return np.minimum(128 * counts, 255).astype(np.uint8)
+
+
+@picture.register
+def _(labels: Labels, view: View) -> Array:
+    top, left, height, width = view
+    rows = top + (np.arange(SIDE) * height) // SIDE
+    columns = left + (np.arange(SIDE) * width) // SIDE
+    part = labels.map[rows[:, None], columns[None, :]].astype(np.int64) - labels.map.min()
+    return (part * 255 // max(int(labels.map.max() - labels.map.min()), 1)).astype(np.uint8)

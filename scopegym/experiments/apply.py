@@ -1,0 +1,334 @@
+"""Apply a policy to many images, over many processes, so that a run can be killed and continued."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scopegym.agents.base import Budget
+from scopegym.agents.policy import SPEC, Policy
+from scopegym.agents.ppo import guided
+from scopegym.artifacts import digest
+from scopegym.envs.problem import Problem, Trial
+from scopegym.errors import ScopegymError
+from scopegym.experiments.collection import Known
+from scopegym.experiments.expectations import Expectation
+from scopegym.experiments.findings import found
+from scopegym.experiments.outputs import recipe, staged, to_json, write_table
+from scopegym.experiments.solve import soundest
+from scopegym.metrics import agreement
+from scopegym.micrograph import Micrograph
+from scopegym.registry import load_entry_points, load_plugin
+from scopegym.workers import Backend, Worker, WorkerDied, hire, one_thread, start_ray
+from scopegym.workflow import Workflow
+
+RESULT, RUN, TABLE = "result.json", "apply.json", "results.parquet"
+#: An image that ends this many workers is left out.
+MAX_DEATHS = 2
+#: Features named in a verdict.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every image. It travels to the workers, and ``key`` tells two runs apart."""
+
+    policy: Path
+    known: Known
+    refine: int = 0
+    seed: int = 0
+    plugins: tuple[Path, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What results depend on beside the image."""
+        spec = (self.policy / SPEC).read_text(encoding="utf-8")
+        known = sorted(self.known.expected.items())
+        return digest(spec, repr((known, self.known.pixel_size, self.refine, self.seed)))
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The result of one image or frame: its row of the table and the files to write; or why there
+    is none."""
+
+    image: str
+    frame: int
+    score: float = 0.0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    error: str = ""
+
+
+class Applier:
+    """Applies a policy; lives in a worker."""
+
+    def __init__(self, job: Job) -> None:
+        one_thread()
+        load_entry_points()
+        for plugin in job.plugins:
+            load_plugin(plugin)
+        self.job = job
+        self.policy = Policy.load(job.policy)
+
+    def apply(self, name: str, path: Path) -> list[Applied]:
+        """The results of an image, or of every frame of a stack."""
+        try:
+            stamp = _stamp(path)
+            images = self.job.known.images(path)
+        except (ScopegymError, OSError) as error:
+            return [Applied(name, 0, error=str(error))]
+        applied = []
+        for frame, micrograph in enumerate(images):
+            identity = {"image": name, "frame": frame, "frames": len(images), "file": stamp}
+            try:
+                score, files = self._results(micrograph, identity)
+                applied.append(Applied(name, frame, score, files))
+            except ScopegymError as error:
+                applied.append(Applied(name, frame, error=str(error)))
+        return applied
+
+    def _results(
+        self, micrograph: Micrograph, identity: dict[str, Any]
+    ) -> tuple[float, dict[str, bytes]]:
+        policy = self.policy
+        problem, expectation = self.job.known.problem(micrograph, policy.task, policy.reward)
+        trial = self._chosen(problem)
+        if trial.failure is not None:
+            raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")
+        answer = problem.run(trial.workflow).get(problem.task.answer)
+        reasons = doubts(policy, problem, expectation, trial)
+        truth = agreement(micrograph.truth, answer, problem.prior)
+        row = {
+            **identity,
+            "task": problem.task.name,
+            "sha256": micrograph.sha256,
+            "verdict": "doubtful" if reasons else "ok",
+            "reasons": reasons,
+            "score": {"value": trial.score.value, "terms": dict(trial.score.terms)},
+            "found": dict(found(answer, problem).numbers),
+            "truth": None if math.isnan(truth) else truth,
+            "operator_executions": trial.executions,
+            "workflow": trial.workflow.to_dict(),
+            "prior": problem.prior.to_dict(),
+            "notes": list(expectation.warnings),
+        }
+        with tempfile.TemporaryDirectory() as scratch:
+            if answer is not None:
+                write_table(answer, micrograph.pixel_size_nm, Path(scratch))
+            files = {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
+        files["workflow.yaml"] = recipe(problem, trial).encode()
+        files[RESULT] = to_json(row).encode()
+        return trial.score.value, files
+
+    def _chosen(self, problem: Problem) -> Trial:
+        """The policy's proposal, or the best of it and ``refine`` workflows around it."""
+        proposal = self.policy.propose(problem)
+        if not self.job.refine:
+            return proposal
+        # The image's own number makes the result independent of who works on it and when.
+        rng = np.random.default_rng([self.job.seed, int(problem.micrograph.key[:12], 16)])
+        unlimited = Budget(problem, 2**31)
+        tried = [proposal]
+        for trial in islice(guided(self.policy, problem, unlimited, rng), 1, self.job.refine + 1):
+            completed = problem.task.completed(trial.workflow)
+            tried.append(problem.evaluate(problem.essential(completed)))
+        best = max(tried, key=lambda trial: trial.score.value)
+        spent = sum(trial.executions for trial in tried)
+        return replace(soundest(tried, best, proposal.workflow), executions=spent)
+
+
+def doubts(policy: Policy, problem: Problem, expectation: Expectation, trial: Trial) -> list[str]:
+    """Why a result should be looked at twice; empty where nothing speaks against it."""
+    reasons = []
+    least = policy.spec["validation"].get("low_score", 0.0)
+    if trial.score.value < least:
+        reasons.append(
+            f"score {trial.score.value:.2f}, below the {least:.2f} that 95 % of the validation "
+            "images reach"
+        )
+    calibration = expectation.calibration
+    if calibration is not None and calibration.status in ("contradicted", "unmeasurable"):
+        reasons.append(calibration.message.rstrip("."))
+    strange = policy.strangeness(problem)
+    if strange:
+        more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
+        reasons.append(f"unlike the training images in {', '.join(strange[:NAMED])}{more}")
+    return reasons
+
+
+def apply(
+    job: Job,
+    images: Mapping[str, Path],
+    out: str | Path,
+    *,
+    workers: int = 2,
+    backend: Backend = "ray",
+    gpus: float = 0.0,
+    on_image: Callable[[Sequence[Applied]], None] | None = None,
+) -> dict[str, str]:
+    """Apply a policy to image files and write one folder of results for each, and a table of all.
+
+    What ``out`` holds already of the same run is kept. Returns why images failed, by name. Raises
+    ScopegymError when ``out`` belongs to another run.
+    """
+    out = Path(out)
+    Policy.load(job.policy)  # refused here rather than by every worker
+    _claim(job, out)
+    waiting = deque((name, path) for name, path in images.items() if not _done(out, name, path))
+    failed: dict[str, str] = {}
+    for name, applied in _spread(job, waiting, workers, backend, gpus):
+        for result in applied:
+            label = name if len(applied) == 1 else f"{name}[{result.frame}]"
+            if result.error:
+                failed[label] = result.error
+                continue
+            with staged(_folder(out, name, result.frame)) as scratch:
+                for file, content in result.files.items():
+                    (scratch / file).write_bytes(content)
+        if on_image is not None:
+            on_image(applied)
+    write_summary(out, images)
+    return failed
+
+
+def _spread(
+    job: Job,
+    waiting: deque[tuple[str, Path]],
+    workers: int,
+    backend: Backend,
+    gpus: float,
+) -> Iterator[tuple[str, list[Applied]]]:
+    """Results as they come. Each worker has one image at a time; one that dies is replaced, and its
+    image tried once more."""
+    if not waiting:
+        return
+    workers = min(workers, len(waiting))
+    if backend == "ray":
+        start_ray(cpus=workers)
+    pool = [hire(backend, Applier, job, gpus=gpus) for _ in range(workers)]
+    running: dict[Future[list[Applied]], tuple[Worker, tuple[str, Path]]] = {}
+    deaths: Counter[str] = Counter()
+
+    def begin(worker: Worker) -> None:
+        if waiting:
+            task = waiting.popleft()
+            running[worker.call("apply", *task)] = worker, task
+
+    try:
+        for worker in pool:
+            begin(worker)
+        while running:
+            ready, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ready:
+                worker, (name, path) = running.pop(future)
+                try:
+                    applied = future.result()
+                except WorkerDied as death:
+                    worker.restart(job)
+                    deaths[name] += 1
+                    if deaths[name] < MAX_DEATHS:
+                        waiting.append((name, path))
+                        begin(worker)
+                        continue
+                    applied = [Applied(name, 0, error=f"It ended its worker: {death}.")]
+                begin(worker)
+                yield name, applied
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+def _folder(out: Path, name: str, frame: int) -> Path:
+    return out / name / f"{frame:04d}" if frame else out / name
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size [bytes] and time of change [ns] of a file: a changed image is done anew."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return row
+
+
+def _done(out: Path, name: str, path: Path) -> bool:
+    first = _read(out / name / RESULT)
+    if first is None or not path.exists() or first["file"] != _stamp(path):
+        return False
+    return all((_folder(out, name, frame) / RESULT).exists() for frame in range(first["frames"]))
+
+
+def _claim(job: Job, out: Path) -> None:
+    """Mark a folder as this run's. Raises ScopegymError when it is another one's."""
+    former = _read(out / RUN)
+    if former is not None and former.get("key") != job.key:
+        raise ScopegymError(
+            f"'{out}' holds results of another policy or with other settings; give another folder."
+        )
+    with staged(out) as scratch:
+        (scratch / RUN).write_text(
+            to_json({"key": job.key, "refine": job.refine, "seed": job.seed}), encoding="utf-8"
+        )
+
+
+def write_summary(out: Path, images: Iterable[str]) -> None:
+    """``results.parquet``: one row for every image and frame that has a result, by name."""
+    import pandas as pd
+
+    rows = []
+    for name in sorted(images):
+        first = _read(out / name / RESULT)
+        for frame in range(0 if first is None else first["frames"]):
+            row = _read(_folder(out, name, frame) / RESULT)
+            if row is not None:
+                rows.append(_flat(row))
+    with staged(out) as scratch:
+        pd.DataFrame(rows).to_parquet(scratch / TABLE, index=False)
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """How many images have results, of which verdict, and their mean score."""
+    import pandas as pd
+
+    table = pd.read_parquet(out / TABLE)
+    verdicts = table["verdict"].value_counts() if len(table) else {}
+    return {
+        "images": len(table),
+        "ok": int(verdicts.get("ok", 0)),
+        "doubtful": int(verdicts.get("doubtful", 0)),
+        "score": float(table["score"].mean()) if len(table) else 0.0,
+    }
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as one row of a table."""
+    return {
+        "image": row["image"],
+        "frame": row["frame"],
+        "sha256": row["sha256"],
+        "verdict": row["verdict"],
+        "reasons": "; ".join(row["reasons"]),
+        "score": row["score"]["value"],
+        **row["score"]["terms"],
+        **{name: value for name, value in row["found"].items() if not isinstance(value, list)},
+        "expected": row["prior"]["count"],
+        "spacing_px": row["prior"]["scale_px"],
+        "truth": row["truth"],
+        "operator_executions": row["operator_executions"],
+        "workflow": str(Workflow.from_dict(row["workflow"])),
+    }

@@ -1,0 +1,81 @@
+"""Many images at once: which files are meant, and what is known of them."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scopegym.datasets.readers import SUFFIXES
+from scopegym.envs.problem import Problem, Task
+from scopegym.errors import ScopegymError
+from scopegym.experiments.expectations import Expectation, expect
+from scopegym.frozen import FrozenDict
+from scopegym.micrograph import Micrograph, load
+from scopegym.rewards.base import Reward
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is said of all images of a collection: their pixel size where the files do not tell, and
+    the arguments of ``expect``."""
+
+    pixel_size: str | None = None
+    expected: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({"estimate": True}))
+
+    def images(self, path: Path) -> list[Micrograph]:
+        """The image in a file, or the frames of a stack."""
+        micrograph = load(path, self.pixel_size)
+        if micrograph.data.ndim == 2:
+            return [micrograph]
+        return [micrograph.frame(i) for i in range(len(micrograph.data))]
+
+    def problem(
+        self, micrograph: Micrograph, task: Task, reward: Reward
+    ) -> tuple[Problem, Expectation]:
+        """What is asked of one image, and where its prior comes from."""
+        expectation = expect(micrograph, **self.expected, counted="count" in reward.needs)
+        problem = Problem(micrograph, expectation.prior, task, reward)
+        problem.check()
+        return problem, expectation
+
+
+def files(arguments: Iterable[str | Path]) -> dict[str, Path]:
+    """The image files that are meant by files, folders (their images, not deeper) and patterns, by
+    the name that results will go under.
+
+    Raises ScopegymError when a folder or pattern holds no image, or when two files cannot be told
+    apart by their names and folders.
+    """
+    found = dict.fromkeys(path for argument in arguments for path in _meant(Path(argument)))
+    if not found:
+        raise ScopegymError("No image is given.")
+    shared = Counter(path.name for path in found)
+    named: dict[str, Path] = {}
+    for path in found:
+        name = path.name if shared[path.name] == 1 else f"{path.parent.name}-{path.name}"
+        if name in named:
+            raise ScopegymError(
+                f"'{path}' and '{named[name]}' would share their results; give them in two runs."
+            )
+        named[name] = path
+    return named
+
+
+def _meant(argument: Path) -> list[Path]:
+    if argument.is_dir():
+        images = [p for p in sorted(argument.iterdir()) if p.suffix.casefold() in SUFFIXES]
+        images = [p for p in images if p.is_file() and not p.name.startswith(".")]
+        if not images:
+            raise ScopegymError(f"The folder '{argument}' holds no image ({', '.join(SUFFIXES)}).")
+        return images
+    # A file may be called like a pattern.
+    if not argument.exists() and glob.has_magic(str(argument)):
+        matched = sorted(Path(p) for p in glob.glob(str(argument)))  # noqa: PTH207 - absolute ones too
+        if not matched:
+            raise ScopegymError(f"No file matches '{argument}'.")
+        return [path for path in matched if path.is_file()]
+    return [argument]
