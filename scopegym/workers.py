@@ -102,9 +102,8 @@ class Actor:
         import ray
 
         # Tasks are pure functions of their arguments, so a dead actor is replaced, not revived.
-        self._remote = ray.remote(_Made).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": ONE_THREAD}
-        )
+        # Ray itself keeps the libraries of an actor to as many threads as it has cores.
+        self._remote = ray.remote(_Made).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
         self._factory = factory
         self._actor: Any = None
         self.restart(*arguments)
@@ -154,13 +153,14 @@ def start_ray(address: str | None = None, cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    if address is not None:
+        _answers(address)
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
         return
-    _answers(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -15,3 +15,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the published data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    """A small Ray cluster on this machine, for all tests that need one."""
+    from scopegym.workers import start_ray
+
+    start_ray(cpus=2)
+    yield
+    import ray
+
+    ray.shutdown()

@@ -20,14 +20,17 @@ from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.problem import Problem, Trial
 from scopegym.operators.base import registry as operators
 
-#: Weight of curiosity against value.
+#: Weight of curiosity against value. Mean best score on 6 images, 8 seeds, 60 and 120 executions:
+#: 0.926 and 0.934; 0.924 and 0.933 with 0.2, 0.928 and 0.935 with 1.5, which cannot be told apart
+#: (standard errors 0.003 and 0.002). With the mean as a node's value 0.920 and 0.931.
 EXPLORATION = 0.5
-#: Share of the best score below a node in its value; the rest is their mean. The same workflow has
-#: always the same score, so that the best one below can be had again.
-BEST = 1.0
-#: Without a policy: chance that a new workflow ends here once it answers the task, and that a
-#: parameter keeps its default.
-STOPPING, DEFAULT = 0.5, 0.5
+#: Without a policy: the least chance that a new workflow ends here once it answers the task, and
+#: that a parameter keeps its default. Measured as above 0.920 and 0.932 with 0.5 for both.
+STOPPING, DEFAULT = 0.7, 0.75
+#: The least chance of a legal action that a policy is taken to mean.
+UNLIKELY = 1e-6
+
+STOP = Actions.STOP
 
 
 @dataclass
@@ -43,27 +46,21 @@ class Node:
     #: By action; empty until the node is first visited.
     children: dict[int, Node] = field(default_factory=dict)
 
-    @property
-    def mean(self) -> float:
-        """Mean score of the simulations."""
-        return self.total / self.visits
-
-    @property
-    def value(self) -> float:
-        """What the node is worth, 0..1."""
-        return BEST * self.best + (1 - BEST) * self.mean
-
     def affordable(self, executions: int) -> list[int]:
         """The actions below which something is left to try at this cost."""
         return [action for action, child in self.children.items() if child.need <= executions]
 
     def pick(self, executions: int) -> int:
-        """The affordable action of highest value and curiosity (PUCT); one that was never tried
-        counts as an average one."""
+        """The affordable action of highest value and curiosity together (PUCT).
+
+        A value is the best score below, not the mean: the same workflow always scores the same, so
+        that it can be had again. An action never tried counts as the average one.
+        """
+        average = self.total / self.visits
 
         def urgency(action: int) -> float:
             child = self.children[action]
-            value = child.value if child.visits else self.mean
+            value = child.best if child.visits else average
             curiosity = child.prior * math.sqrt(self.visits) / (1 + child.visits)
             return value + EXPLORATION * curiosity
 
@@ -74,7 +71,8 @@ class Node:
 def tree(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Grow a tree of half-written workflows, going on where the best ones came from (PUCT).
 
-    Every workflow is played from its beginning and charged in full, as by any other agent.
+    Every workflow is played from its beginning and charged in full, so that its cost compares with
+    other agents'; what is known already comes from the cache.
     """
     yield from tree_search(problem, budget, rng)
 
@@ -84,14 +82,14 @@ def tree_search(
 ) -> Iterator[Trial]:
     """Yield a trial per simulation, the expert's workflow in the nearest grid values first.
 
-    The policy gives the priors and completes workflows; without it all actions are equal in the
-    tree, and simple ones complete. No complete episode comes twice: the search ends with the
-    budget, or with a space that is tried out.
+    The policy gives the priors and completes workflows. Without it all actions are equal in the
+    tree, and workflows are completed by operators at random, mostly with their defaults. No
+    complete episode comes twice: the search ends with the budget, or with a space tried out.
     """
     task = problem.task
     rules = Rules(Actions(task.operators), task.horizon) if policy is None else policy.rules
     actions = rules.actions
-    planned = [a for step in task.expert for a in actions.encode(step)] + [actions.STOP]
+    planned = [a for step in task.expert for a in actions.encode(step)] + [STOP]
     root = Node(prior=1.0, need=1)
     while root.need <= budget.left:
         horizon = min(rules.horizon, budget.left)
@@ -116,16 +114,18 @@ def _simulate(
     plan = iter(planned)
     # What follows a failed operator has its twin without it.
     while not (episode.ended or episode.failure):
+        fresh = not node.children
+        if fresh:
+            prior, chances = _expectations(episode, policy)
+            node.children = {
+                # All but stopping leads to one more execution at least. The order breaks ties.
+                action: Node(prior[action], max(1, episode.executions + (action != STOP)))
+                for action in rng.permutation(np.flatnonzero(prior)).tolist()
+            }
+        horizon = episode.rules.horizon
         action = next(plan, None)
-        if not node.children:
-            chances = _chances(episode, policy)
-            _expand(node, episode, chances if policy else chances > 0)
-            if action is None:
-                open_ = node.affordable(episode.rules.horizon)
-                weights = chances[open_]
-                action = int(rng.choice(open_, p=weights / weights.sum()))
-        elif action is None:
-            action = node.pick(episode.rules.horizon)
+        if action not in node.children:
+            action = _draw(chances, node.affordable(horizon), rng) if fresh else node.pick(horizon)
         episode = episode.play(action)
         node = node.children[action]
         path.append(node)
@@ -138,3 +138,33 @@ def _simulate(
     return episode
 
 
+def _expectations(episode: Episode, policy: Policy | None) -> tuple[Array, Array]:
+    """The prior of every action in the tree, and its chance where the tree ends, ``[actions]``.
+
+    Stopping amid an operator is stopping before it, and without an answer there is nothing to
+    stop for: both have none.
+    """
+    actions, draft = episode.rules.actions, episode.draft
+    legal = episode.mask.astype(float)
+    if draft is not None or episode.state.get(episode.problem.task.answer) is None:
+        legal[STOP] = float(not legal[STOP + 1 :].any())
+    if policy is not None:
+        # The tree may have tried out all that the policy would do.
+        chances = legal * np.maximum(policy.probabilities(episode), UNLIKELY)
+        chances /= chances.sum()
+        return chances, chances
+    even = legal / legal.sum()
+    favoured, share = STOP, STOPPING * legal[STOP]
+    if draft is not None:
+        parameter = list(operators[draft.op].parameters.values())[len(draft.values)]
+        values = actions.grids[draft.op][len(draft.values)]
+        favoured, share = actions.first_bin + values.index(parameter.default), DEFAULT
+    chances = (1 - share) * even
+    chances[favoured] += share
+    return even, chances
+
+
+def _draw(chances: Array, among: list[int], rng: np.random.Generator) -> int:
+    """One of these actions, drawn by its chance."""
+    weights = chances[among]
+    return int(rng.choice(among, p=weights / weights.sum()))

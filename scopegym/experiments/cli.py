@@ -59,6 +59,7 @@ RayAddress = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one."),
 ]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs per worker, perhaps a part.")]
 Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda or cuda:N.")]
 Frame = Annotated[
     int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
@@ -120,10 +121,12 @@ def solve(
         ),
     ] = None,
     plugin: Plugins = None,
+    device: Device = "cpu",
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
     """Search the workflow whose result fits best what physics says of IMAGE."""
+    from scopegym.device import check, using
     from scopegym.envs import registry as tasks
     from scopegym.envs.problem import Problem
     from scopegym.experiments.expectations import expect
@@ -143,7 +146,8 @@ def solve(
         counted="count" in judged_by.needs,
     )
     problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
-    _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
+    with using(check(device)):
+        _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
 
 
 @app.command()
@@ -170,7 +174,7 @@ def train(
     workers: Workers = None,
     backend: BackendName = "ray",
     ray_address: RayAddress = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs per worker, perhaps a part.")] = 0.0,
+    gpus: Gpus = 0.0,
     device: Device = "cpu",
     seed: Seed = 0,
     resume: Annotated[
@@ -192,7 +196,8 @@ def train(
     if images:
         known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
         problems = _problems(images, known, chosen)
-    check(device)
+    if ray_address is None:  # on a cluster it is the workers that need it
+        check(device)
     _start_ray(backend, ray_address)
     start = time.perf_counter()
     with _training(settings.steps, f"{task}, seed {seed}") as (on_update, on_validation):
@@ -243,19 +248,25 @@ def apply(
     workers: Workers = None,
     backend: BackendName = "ray",
     ray_address: RayAddress = None,
+    gpus: Gpus = 0.0,
+    device: Device = "cpu",
     seed: Seed = 0,
     plugin: Plugins = None,
     out: Out = Path("applied"),
     as_json: Json = False,
 ) -> None:
     """Analyse many images with a learned policy; run it again to go on where it stopped."""
+    from scopegym.device import check
     from scopegym.experiments.apply import Job, summary
     from scopegym.experiments.apply import apply as carry_out
     from scopegym.experiments.collection import files
 
     _load_plugins(plugin)
     known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
-    job = Job(_policy_folder(policy), known, refine, seed, tuple(plugin or ()))
+    folder = _policy_folder(policy)
+    if ray_address is None:  # on a cluster it is the workers that need it
+        check(device)
+    job = Job(folder, known, refine, seed, tuple(plugin or ()), device)
     meant = files(images)
     _start_ray(backend, ray_address)
     with _progress(len(meant), f"{job.policy.name} on {len(meant)} images", "images") as advance:
@@ -265,6 +276,7 @@ def apply(
             out,
             workers=workers or os.cpu_count() or 1,
             backend=backend,
+            gpus=gpus,
             on_image=lambda applied: advance(1, max(a.score for a in applied)),
         )
     done = summary(out)

@@ -141,7 +141,7 @@ def search(
         budget=budget,
         trials=tuple(trials),
         front=front,
-        chosen=soundest(trials, front.best(pick), problem.task.expert),
+        chosen=_whole(problem, soundest(trials, front.best(pick), problem.task.expert)),
         pick=pick,
         seconds=seconds,
         calibration=expectation.calibration,
@@ -157,6 +157,13 @@ def _search(problem: Problem, agent: str, budget: int, seed: int) -> Iterator[Tr
         budget -= len(null)
         yield problem.evaluate(null)
     yield from agents[agent].search(problem, budget, seed)
+
+
+def _whole(problem: Problem, trial: Trial) -> Trial:
+    """The trial with what the task obliges to and without what it replaced unread: agents that
+    write workflows as the environment does may leave the one out and the other in."""
+    workflow = problem.essential(problem.task.completed(trial.workflow))
+    return trial if workflow == trial.workflow else problem.evaluate(workflow)
 
 
 def soundest(trials: Sequence[Trial], best: Trial, expert: Workflow) -> Trial:

@@ -50,7 +50,8 @@ class RayVecEnv(VecEnv):
             raise ScopegymError(f"{hosts} hosts with {per_host} environments play nothing.")
         if backend == "ray":
             start_ray(cpus=max(1, round(hosts * num_cpus)))
-        self._like = WorkflowEnv(spec.task, **spec.arguments)
+        # The driver of a cluster need not have the GPU that its workers have.
+        self._like = WorkflowEnv(spec.task, **{**spec.arguments, "device": "cpu"})
         self.spec_of_envs, self.per_host = spec, per_host
         self._seed, self._deaths, self._in_a_row = seed, 0, 0
         self._hosts: list[Worker] = [

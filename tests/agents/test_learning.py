@@ -1,0 +1,236 @@
+"""Training machinery: the same network in PyTorch and NumPy, hosts, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+
+from scopegym.agents.learning.host import EnvSpec, Host, Stream
+from scopegym.agents.learning.network import weights_of
+from scopegym.agents.learning.ppo import FragmentPPO
+from scopegym.agents.learning.vec_env import MAX_DEATHS, RayVecEnv
+from scopegym.agents.network import Network, log_probabilities
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.workers import WorkerDied
+
+#: Cheap operators and few images: these tests are about the machinery.
+OPERATORS = ("gaussian", "local_maxima", "drop_weak")
+SPEC = EnvSpec("atoms", {"operators": OPERATORS, "horizon": 3}, pool=2, renewal=0.0)
+
+
+def make_model(env, **arguments):
+    from scopegym.agents.learning.network import POLICY_ARGUMENTS
+
+    settings = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu"}
+    policy = {"policy_kwargs": POLICY_ARGUMENTS}
+    return FragmentPPO("MultiInputPolicy", env, **settings, **policy, **arguments)
+
+
+@pytest.fixture(scope="module")
+def serial():
+    env = RayVecEnv(SPEC, 2, 3, backend="serial")
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def model(serial):
+    return make_model(serial)
+
+
+def test_network_in_numpy_is_the_one_in_pytorch(serial, model):
+    observations = serial.reset()
+    rng = np.random.default_rng(0)
+    observations["features"] += rng.normal(0, 1, observations["features"].shape).astype(np.float32)
+    masks = rng.random((6, serial.action_space.n)) < 0.7
+    masks[:, 0] = True
+    tensors = {key: torch.as_tensor(value) for key, value in observations.items()}
+    with torch.no_grad():
+        distribution = model.policy.get_distribution(tensors, action_masks=masks)
+        values = model.policy.predict_values(tensors)[:, 0].numpy()
+    theirs = distribution.distribution.logits.numpy()
+    logits, mine = Network(weights_of(model.policy))(observations)
+    chances = log_probabilities(logits, masks)
+    assert np.abs(chances - theirs)[masks].max() < 1e-5
+    assert (chances[~masks] == -np.inf).all()
+    assert np.abs(mine - values).max() < 1e-5
+
+
+def test_hosts_play_what_the_network_says(model):
+    host = Host(SPEC, 2, seed=0)
+    weights = weights_of(model.policy)
+    fragment = host.fragment(weights, 40)
+    assert fragment.actions.shape == (40, 2)
+    assert fragment.masks[np.arange(40)[:, None], np.arange(2), fragment.actions].all()
+    flat = {key: v.reshape(80, *v.shape[2:]) for key, v in fragment.observations.items()}
+    logits, values = Network(weights)(flat)
+    chances = log_probabilities(logits, fragment.masks.reshape(80, -1))
+    taken = chances[np.arange(80), fragment.actions.reshape(-1)]
+    assert np.allclose(taken, fragment.log_probabilities.reshape(-1), atol=1e-5)
+    assert np.allclose(values, fragment.values.reshape(-1), atol=1e-5)
+    # An episode begins at the first step and after every one that ended.
+    assert fragment.starts[0].all()
+    ended = int(fragment.starts[1:].sum()) + int(fragment.last_starts.sum())
+    assert ended == len(fragment.episodes) > 0
+    assert all(1 <= executions <= 3 or earned == 0 for earned, executions in fragment.episodes)
+
+
+def test_fragments_follow_each_other_without_a_gap(model):
+    weights = weights_of(model.policy)
+    whole, halves = Host(SPEC, 2, seed=5), Host(SPEC, 2, seed=5)
+    together = whole.fragment(weights, 20)
+    first, second = halves.fragment(weights, 10), halves.fragment(weights, 10)
+    for name in ("actions", "rewards", "starts", "masks"):
+        parts = np.concatenate([getattr(first, name), getattr(second, name)])
+        assert (parts == getattr(together, name)).all(), name
+    assert (first.last_starts == second.starts[0]).all()
+
+
+def test_a_stream_plays_each_problem_several_times():
+    drawn: list[int] = []
+
+    def sample(rng):
+        drawn.append(int(rng.integers(2**31)))
+        return drawn[-1]
+
+    stream, rng = Stream(sample, pool=4, renewal=0.25), np.random.default_rng(0)
+    played = [stream(rng) for _ in range(400)]
+    assert len(stream.problems) == 4
+    assert 60 < len(drawn) < 150 and set(played) == set(drawn)
+
+
+@pytest.mark.parametrize("hosts", [0, -1])
+def test_no_host_is_refused(hosts: int):
+    with pytest.raises(ScopegymError, match="play nothing"):
+        RayVecEnv(SPEC, hosts, 2, backend="serial")
+
+
+def check_lock_step(env: VecEnv) -> None:
+    observations = env.reset()
+    assert observations["thumbnails"].shape[0] == env.num_envs == 4
+    rng, ends = np.random.default_rng(0), 0
+    for _ in range(40):
+        masks = np.array(env.env_method("action_masks"))
+        actions = np.array([rng.choice(np.flatnonzero(mask)) for mask in masks])
+        observations, rewards, ended, infos = env.step(actions)
+        assert rewards.dtype == np.float32 and not any(info["illegal"] for info in infos)
+        for i in np.flatnonzero(ended):
+            ends += 1
+            assert set(infos[i]["terminal_observation"]) == set(observations)
+    assert ends > 4
+    assert env.get_attr("render_mode") == [None] * 4
+    assert [len(stats.seconds) for stats in env.get_attr("stats")] == [4] * 4
+
+
+def test_lock_step_here():
+    env = RayVecEnv(SPEC, 2, 2, backend="serial")
+    check_lock_step(env)
+    env.close()
+
+
+def test_lock_step_trains_any_algorithm_of_stable_baselines():
+    """The vector environment is a plain one for whoever wants no fragments."""
+    from sb3_contrib import MaskablePPO
+
+    from scopegym.agents.learning.network import POLICY_ARGUMENTS
+
+    env = RayVecEnv(SPEC, 1, 2, backend="serial")
+    model = MaskablePPO(
+        "MultiInputPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu",
+        policy_kwargs=POLICY_ARGUMENTS,
+    )  # fmt: skip
+    model.learn(32)
+    assert model.num_timesteps == 32
+    env.close()
+
+
+def kill(env: RayVecEnv, number: int) -> None:
+    """End the process of a host as the system would."""
+    host = env._hosts[number]
+    if hasattr(host, "_pool"):
+        pid = next(iter(host._pool._processes))
+    else:
+        import ray
+
+        actor = env._hosts[number]._actor
+        pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+@pytest.mark.usefixtures("ray_here")
+def test_training_goes_on_when_a_worker_dies(backend: str):
+    env = RayVecEnv(SPEC, 2, 2, backend=backend)
+    try:
+        check_lock_step(env)
+        model = make_model(env)
+        model.learn(64)
+        kill(env, 0)
+        model.learn(256, reset_num_timesteps=False)
+        assert env.deaths == 1 and model.num_timesteps >= 256
+        kill(env, 1)
+        _, _, ended, infos = env.step(np.zeros(4, int))
+        # Episodes of the dead host are cut off; those of the other stopped, as asked.
+        assert env.deaths == 2 and ended.all()
+        assert [info.get("worker_died", False) for info in infos] == [False, False, True, True]
+        assert [info["TimeLimit.truncated"] for info in infos] == [False, False, True, True]
+    finally:
+        env.close()
+
+
+class Dying:
+    """A worker whose every call is its last."""
+
+    def call(self, *_):
+        future: Future = Future()
+        future.set_exception(WorkerDied("killed"))
+        return future
+
+    def restart(self, *_):
+        pass
+
+    def stop(self):
+        pass
+
+
+def test_workers_that_keep_dying_end_the_training(model):
+    env = RayVecEnv(SPEC, 1, 1, backend="serial")
+    env._hosts = [Dying()]
+    with pytest.raises(ScopegymError, match="keep dying: killed"):
+        env.fragments(weights_of(model.policy), 4)
+    assert env.deaths == MAX_DEATHS + 1
+
+
+def test_a_replaced_host_plays_other_episodes():
+    env = RayVecEnv(SPEC, 2, 2, backend="serial", seed=3)
+    seeds = [env._arguments(number)[2] for number in range(2)]
+    env._replace(0, WorkerDied(""))
+    assert env._arguments(0)[2] not in seeds and env._arguments(1)[2] not in seeds
+
+
+def test_learning_improves_the_return():
+    """Two operators, one image: a hundred updates must find what a random policy does not."""
+    spec = EnvSpec(
+        "atoms",
+        {
+            "operators": ("gaussian", "local_maxima"),
+            "horizon": 2,
+            "images": [tasks["atoms"].sample(np.random.default_rng(8))],
+        },
+    )
+    env = RayVecEnv(spec, 1, 8, backend="serial", seed=1)
+    model = make_model(env, learning_rate=2e-3, gamma=1.0)
+    model.learn(128)
+    before = np.mean([earned for earned, _ in model.episodes])
+    model.n_epochs = 4
+    model.learn(6000, reset_num_timesteps=False)
+    after = np.mean([earned for earned, _ in model.episodes])
+    assert after > before + 0.2 and after > 0.6

@@ -1,0 +1,219 @@
+"""Policy bundles: what they do, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scopegym.agents.base import Budget
+from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS, Policy
+from scopegym.agents.ppo import guided, neighbour
+from scopegym.envs.episode import Episode
+from scopegym.envs.problem import Problem
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.metrics import agreement
+from scopegym.workflow import Step, Workflow
+
+ATOMS = tasks["atoms"]
+PROBLEMS = [ATOMS.sample(np.random.default_rng([5, i])) for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return Policy.shipped("atoms")
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    return Path(shutil.copytree(SHIPPED / "atoms", tmp_path / "policy"))
+
+
+def change(bundle: Path, **entries) -> None:
+    spec = json.loads((bundle / SPEC).read_text())
+    (bundle / SPEC).write_text(json.dumps({**spec, **entries}))
+
+
+def put(bundle: Path, content: bytes) -> None:
+    """Exchange the weights and the hash that vouches for them."""
+    (bundle / WEIGHTS).write_bytes(content)
+    change(bundle, sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_the_shipped_policy_is_small_and_says_how_it_was_made(policy: Policy):
+    size = sum(file.stat().st_size for file in (SHIPPED / "atoms").iterdir())
+    assert size < 5 * 2**20
+    assert policy.spec["training"]["settings"]["steps"] > 0
+    assert policy.spec["validation"]["images"] >= 100
+    rows = (SHIPPED / "atoms" / "training.csv").read_text().splitlines()
+    best = max(float(row.split(",")[0]) for row in rows[1:])
+    assert policy.spec["validation"]["score"] == pytest.approx(best, abs=1e-5)
+
+
+def test_the_shipped_policy_finds_columns_it_never_saw(policy: Policy):
+    trials = [policy.propose(problem) for problem in PROBLEMS]
+    found = [p.run(t.workflow).points for p, t in zip(PROBLEMS, trials, strict=True)]
+    f1 = [
+        agreement(p.micrograph.truth, points, p.prior)
+        for p, points in zip(PROBLEMS, found, strict=True)
+    ]
+    assert np.mean(f1) > 0.95
+    assert np.mean([trial.executions for trial in trials]) <= 5
+
+
+def test_a_proposal_is_complete_and_holds_nothing_superfluous(policy: Policy):
+    for problem in PROBLEMS:
+        trial = policy.propose(problem)
+        assert trial.workflow.steps[-1].operator.output is ATOMS.answer
+        assert any(step.op == "refine_positions" for step in trial.workflow)
+        assert problem.essential(trial.workflow) == trial.workflow
+        assert len(trial.workflow) <= trial.executions
+        assert problem.evaluate(trial.workflow).score == trial.score
+
+
+def test_an_episode_is_the_same_each_time_and_draws_follow_their_generator(policy: Policy):
+    fresh = Problem(PROBLEMS[0].micrograph, PROBLEMS[0].prior, ATOMS)
+    assert policy.play(fresh).workflow == policy.play(PROBLEMS[0]).workflow
+    drawn = [str(policy.play(fresh, np.random.default_rng(seed)).workflow) for seed in range(8)]
+    again = [str(policy.play(fresh, np.random.default_rng(seed)).workflow) for seed in range(8)]
+    assert drawn == again and len(set(drawn)) > 2
+
+
+def test_probabilities_are_of_legal_actions_and_add_up(policy: Policy):
+    episode = Episode.start(PROBLEMS[0], policy.rules)
+    for action in (1, policy.rules.actions.first_bin):
+        chances = policy.probabilities(episode)
+        assert chances.sum() == pytest.approx(1, abs=1e-5) and (chances[~episode.mask] == 0).all()
+        episode = episode.play(action)
+
+
+def test_a_shorter_horizon_is_kept(policy: Policy):
+    assert policy.play(PROBLEMS[0], np.random.default_rng(0), horizon=1).executions <= 1
+
+
+def test_only_a_strange_problem_is_strange(policy: Policy):
+    assert sum(bool(policy.strangeness(problem)) for problem in PROBLEMS) <= 1
+    problem = PROBLEMS[0]
+    ramp = np.tile(np.linspace(0, 1, 256) ** 8, (256, 1))
+    from scopegym.micrograph import Micrograph
+
+    assert policy.strangeness(Problem(Micrograph(ramp), problem.prior, ATOMS))
+
+
+def test_search_around_the_proposal_begins_with_it_and_gets_no_worse(policy: Policy):
+    problem = PROBLEMS[1]
+    trials = list(guided(policy, problem, Budget(problem, 60), np.random.default_rng(0)))
+    assert trials[0].workflow == policy.play(problem).workflow
+    assert sum(max(1, trial.executions) for trial in trials) <= 60 and len(trials) > 10
+    assert len({str(trial.workflow) for trial in trials}) > 5
+
+
+def test_a_neighbour_differs_in_one_step_and_stays_in_its_space():
+    workflow = Workflow((Step("gaussian"), Step("local_maxima")))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        moved = neighbour(workflow, rng)
+        changed = [a != b for a, b in zip(moved, workflow, strict=True)]
+        assert [step.op for step in moved] == ["gaussian", "local_maxima"] and sum(changed) <= 1
+
+
+def test_a_bundle_reads_back_as_it_was_saved(policy: Policy, tmp_path):
+    policy.save(tmp_path)
+    again = Policy.load(tmp_path)
+    assert again.spec == policy.spec
+    for name, weight in policy.weights.items():
+        assert (again.weights[name] == weight).all()
+
+
+def test_using_a_policy_needs_no_deep_learning_library():
+    program = (
+        "import sys, numpy as np\n"
+        "from scopegym.agents.policy import Policy\n"
+        "policy = Policy.shipped('atoms')\n"
+        "policy.propose(policy.task.sample(np.random.default_rng(0)))\n"
+        "print([name for name in ('torch', 'stable_baselines3', 'ray') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+class Bomb:
+    """What a malicious bundle would hold."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('the bundle ran code')",))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda b: shutil.rmtree(b), "no policy folder"),
+        (lambda b: (b / SPEC).unlink(), "lacks spec.json"),
+        (lambda b: (b / WEIGHTS).unlink(), "lacks policy.safetensors"),
+        (lambda b: (b / SPEC).write_text("{"), "not JSON"),
+        (lambda b: (b / SPEC).write_text("[]"), "layout None"),
+        (lambda b: change(b, policy=99), "layout 99; this version reads 1"),
+        (lambda b: change(b, task=None), "no proper 'task'"),
+        (lambda b: change(b, operators=[3]), "no proper 'operators'"),
+        (lambda b: change(b, domain={}), "no proper 'domain'"),
+        (lambda b: change(b, task="atom"), "atoms"),
+        (lambda b: change(b, bins=5), "other parameter values of"),
+        (lambda b: change(b, features=["score"]), "other features"),
+        (lambda b: (b / WEIGHTS).write_bytes((b / WEIGHTS).read_bytes()[:-100]), "hash"),
+        (lambda b: (b / WEIGHTS).write_bytes(b"\0" * 10), "hash"),
+        (lambda b: put(b, pickle.dumps(Bomb())), "no safetensors"),
+        (lambda b: put(b, b""), "no safetensors"),
+    ],
+)  # fmt: skip
+def test_a_damaged_bundle_is_refused_in_one_sentence(damage, message: str, bundle: Path):
+    damage(bundle)
+    with pytest.raises(ScopegymError, match=message) as refused:
+        Policy.load(bundle)
+    assert "\n" not in str(refused.value)
+
+
+def test_other_operators_are_refused_by_name(bundle: Path):
+    spec = json.loads((bundle / SPEC).read_text())
+    spec["operators"][1]["version"] = 7
+    name = spec["operators"][1]["name"]
+    change(bundle, operators=spec["operators"])
+    with pytest.raises(ScopegymError, match=f"trained with {name} version 7; this is version 1"):
+        Policy.load(bundle)
+    spec["operators"][1]["name"] = "of_my_own"
+    change(bundle, operators=spec["operators"])
+    with pytest.raises(ScopegymError, match="of_my_own"):
+        Policy.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda w: w.pop("policy2.bias"), "no weights policy2.bias"),
+        (lambda w: w.update({"policy2.bias": w["policy2.bias"][:-1]}), "no weights policy2.bias"),
+        (lambda w: w.update({"figures.bias": w["figures.bias"] * np.nan}), "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tamper, message: str, policy: Policy, tmp_path):
+    weights = dict(policy.weights)
+    tamper(weights)
+    Policy(policy.spec, weights).save(tmp_path)
+    with pytest.raises(ScopegymError, match=message):
+        Policy.load(tmp_path)
+
+
+def test_a_task_without_a_policy_says_how_to_get_one():
+    with pytest.raises(ScopegymError, match=r"there is one for atoms.*scopegym train symmetry"):
+        Policy.shipped("symmetry")

@@ -1,0 +1,269 @@
+"""A policy applied to many images: verdicts, kills, reruns, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from scopegym.agents.policy import SHIPPED
+from scopegym.crystal import Crystal
+from scopegym.datasets.simulate import simulate_crystal
+from scopegym.errors import ScopegymError
+from scopegym.experiments.apply import Job, apply, summary
+from scopegym.experiments.collection import Known, files
+from scopegym.workflow import Recipe
+
+CRYSTAL = Crystal.named("SrTiO3")
+KNOWN = Known("0.025 nm", {"sample": CRYSTAL, "zone": (0, 0, 1), "calibration": "report"})
+JOB = Job(SHIPPED / "atoms", KNOWN)
+
+
+def write_image(path: Path, seed: int, noise: float = 0.1, frames: int | None = None) -> Path:
+    projection = CRYSTAL.project((0, 0, 1))
+    images = [
+        simulate_crystal(projection, (128, 128), 0.025, seed=seed + i, noise=noise).data
+        for i in range(frames or 1)
+    ]
+    tifffile.imwrite(path, np.stack(images) if frames else images[0])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Ten images and a stack of three."""
+    made = tmp_path_factory.mktemp("images")
+    for seed in range(10):
+        write_image(made / f"image{seed}.tif", seed)
+    write_image(made / "stack.tif", 100, frames=3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert apply(JOB, files([folder]), out, backend="serial") == {}
+    return out
+
+
+def table(out: Path) -> pd.DataFrame:
+    return pd.read_parquet(out / "results.parquet")
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """Every result file by its path, without the table, whose bytes hold library versions."""
+    kept = (p for p in out.rglob("*") if p.is_file() and p.suffix != ".parquet")
+    return {str(path.relative_to(out)): path.read_bytes() for path in kept}
+
+
+def test_every_image_and_frame_has_its_results(undisturbed: Path):
+    rows = table(undisturbed)
+    assert len(rows) == 13
+    assert rows.loc[rows.image == "stack.tif", "frame"].tolist() == [0, 1, 2]
+    assert rows.score.min() > 0.9 and (rows.operator_executions <= 5).all()
+    assert (abs(rows.points / rows.expected - 1) < 0.1).all()
+    assert summary(undisturbed) == {
+        "images": 13,
+        "ok": int((rows.verdict == "ok").sum()),
+        "doubtful": int((rows.verdict == "doubtful").sum()),
+        "score": pytest.approx(rows.score.mean()),
+    }
+    result = json.loads((undisturbed / "image3.tif" / "result.json").read_text())
+    assert result["verdict"] in ("ok", "doubtful") and bool(result["reasons"]) == (
+        result["verdict"] == "doubtful"
+    )
+    recipe = Recipe.read(undisturbed / "image3.tif" / "workflow.yaml")
+    assert recipe.recorded["score"]["value"] == result["score"]["value"]
+    points = pd.read_csv(undisturbed / "image3.tif" / "points.csv")
+    assert len(points) == result["found"]["points"]
+    assert (undisturbed / "stack.tif" / "0002" / "points.csv").exists()
+
+
+def test_a_second_run_does_nothing(undisturbed: Path, folder: Path):
+    before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("result.json")}
+    seen: list = []
+    apply(JOB, files([folder]), undisturbed, backend="serial", on_image=seen.append)
+    assert not seen
+    assert {p: p.stat().st_mtime_ns for p in undisturbed.rglob("result.json")} == before
+    assert len(table(undisturbed)) == 13
+
+
+def test_only_what_is_missing_or_changed_is_done_again(undisturbed: Path, folder: Path, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(folder, images)
+    apply(JOB, files([images]), out, backend="serial")
+    shutil.rmtree(out / "image1.tif")
+    shutil.rmtree(out / "stack.tif" / "0002")
+    (out / "image4.tif" / "result.json").write_text("{")
+    write_image(images / "image5.tif", 77)
+    seen = []
+    apply(
+        JOB, files([images]), out, backend="serial",
+        on_image=lambda applied: seen.append(applied[0].image),
+    )  # fmt: skip
+    assert sorted(seen) == ["image1.tif", "image4.tif", "image5.tif", "stack.tif"]
+    mine, theirs = table(out), table(undisturbed)
+    same = mine.image != "image5.tif"
+    pd.testing.assert_frame_equal(mine[same], theirs[same])
+    assert not mine[~same].equals(theirs[~same])
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import test_apply as t
+from scopegym.experiments.apply import apply
+from scopegym.experiments.collection import files
+if __name__ == "__main__":
+    apply(t.JOB, files([sys.argv[1]]), sys.argv[2], workers=2, backend=sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+def test_killed_worker_and_killed_driver_leave_no_trace(
+    backend: str, folder: Path, undisturbed: Path, tmp_path
+):
+    program, out = tmp_path / "driver.py", tmp_path / "out"
+    program.write_text(PROGRAM)
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])  # noqa: PTH120
+    command = [sys.executable, str(program), str(folder), str(out), backend]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    driver = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        wait_for(lambda: len(list(out.glob("*/result.json"))) >= 2, driver)
+        os.kill(a_worker(driver.pid, backend), signal.SIGKILL)
+        done = len(list(out.glob("*/result.json")))
+        wait_for(lambda: len(list(out.glob("*/result.json"))) > min(done + 1, 9), driver)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    left = {p: p.stat().st_mtime_ns for p in out.rglob("result.json")}
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    # What was done is not done again, and nothing differs from a run without kills.
+    assert {p: p.stat().st_mtime_ns for p in left} == left
+    pd.testing.assert_frame_equal(table(out), table(undisturbed))
+    assert written(out) == written(undisturbed)
+
+
+def wait_for(condition, driver: subprocess.Popen, seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and driver.poll() is None:
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.02)
+
+
+def a_worker(driver: int, backend: str) -> int:
+    """The process of a worker of this driver."""
+    mark = "spawn_main" if backend == "processes" else "_Made"
+    for line in subprocess.run(
+        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        pid, session, args = (
+            line.split(None, 2) if len(line.split(None, 2)) == 3 else ("0", "0", "")
+        )
+        if mark in args and (backend == "ray" or int(session) == driver):
+            return int(pid)
+    raise AssertionError("no worker is running")
+
+
+def test_refining_tries_more_and_gets_no_worse(undisturbed: Path, folder: Path, tmp_path):
+    meant = {"image3.tif": folder / "image3.tif", "image4.tif": folder / "image4.tif"}
+    for out in ("first", "second"):
+        apply(replace(JOB, refine=8, seed=1), meant, tmp_path / out, backend="serial")
+    refined = table(tmp_path / "first").set_index("image")
+    plain = table(undisturbed).set_index("image").loc[refined.index]
+    assert (refined.score >= plain.score - 0.005).all()
+    assert (refined.operator_executions > plain.operator_executions).all()
+    # The draws depend on the image and the seed alone.
+    pd.testing.assert_frame_equal(refined, table(tmp_path / "second").set_index("image"))
+
+
+# Verdicts -----------------------------------------------------------------------------------------
+
+
+def verdict(path: Path, out: Path, known: Known = KNOWN) -> tuple[str, list[str]]:
+    assert apply(replace(JOB, known=known), {path.name: path}, out, backend="serial") == {}
+    result = json.loads((out / path.name / "result.json").read_text())
+    return result["verdict"], result["reasons"]
+
+
+def test_a_good_image_is_ok(folder: Path, tmp_path):
+    assert verdict(folder / "image0.tif", tmp_path) == ("ok", [])
+
+
+def test_noise_is_doubtful_because_no_lattice_stands_out(tmp_path):
+    pixels = np.random.default_rng(0).normal(0, 1, (128, 128)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "noise.tif", pixels)
+    said, reasons = verdict(tmp_path / "noise.tif", tmp_path / "out")
+    assert said == "doubtful" and any("No lattice" in reason for reason in reasons)
+
+
+def test_a_wrong_pixel_size_is_doubtful_because_the_lattice_contradicts_it(folder, tmp_path):
+    known = replace(KNOWN, pixel_size="0.030 nm")
+    said, reasons = verdict(folder / "image0.tif", tmp_path, known)
+    assert said == "doubtful" and any("more than the 10% allowed" in reason for reason in reasons)
+
+
+def test_an_image_unlike_training_is_doubtful_and_says_in_what(tmp_path):
+    pixels = write_image(tmp_path / "image.tif", 3, noise=0.0)
+    data = tifffile.imread(pixels)
+    data[40:90, 40:90] = 30 * data.max()  # a dead detector region
+    tifffile.imwrite(pixels, data)
+    said, reasons = verdict(pixels, tmp_path / "out")
+    assert said == "doubtful" and any("unlike the training images" in reason for reason in reasons)
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+
+def test_unreadable_images_are_listed_and_the_others_done(folder: Path, tmp_path):
+    shutil.copy(folder / "image0.tif", tmp_path / "good.tif")
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    tifffile.imwrite(tmp_path / "flat.tif", np.ones((64, 64), np.float32))
+    (tmp_path / "notes.txt").write_text("not an image, not looked at")
+    out = tmp_path / "out"
+    meant = files([tmp_path])
+    meant["gone.tif"] = tmp_path / "gone.tif"
+    failed = apply(JOB, meant, out, backend="serial")
+    assert set(failed) == {"bad.tif", "flat.tif", "gone.tif"}
+    assert "constant" in failed["flat.tif"] and all("\n" not in text for text in failed.values())
+    assert table(out).image.tolist() == ["good.tif"]
+    assert not (out / "bad.tif").exists()
+
+
+def test_a_folder_of_another_run_is_left_alone(undisturbed: Path, folder: Path):
+    with pytest.raises(ScopegymError, match="another policy or with other settings"):
+        apply(replace(JOB, seed=9), files([folder]), undisturbed, backend="serial")
+
+
+def test_names_tell_files_apart(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "x.tif", 0)
+    write_image(tmp_path / "y[1].tif", 0)
+    assert set(files([tmp_path / "a", tmp_path / "b"])) == {"a-x.tif", "b-x.tif"}
+    assert set(files([tmp_path / "*" / "*.tif"])) == {"a-x.tif", "b-x.tif"}
+    assert set(files([tmp_path / "y[1].tif"])) == {"y[1].tif"}
+    assert len(files([tmp_path / "a", tmp_path / "a" / "x.tif"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "No image is given"), (["*.tif"], "No file matches"), (["."], "holds no image")],
+)
+def test_no_image_is_refused(arguments: list[str], message: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScopegymError, match=message):
+        files(arguments)
