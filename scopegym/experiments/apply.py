@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
 from scopegym.experiments.outputs import recipe, staged, to_json, write_table
 from scopegym.experiments.solve import soundest
-from scopegym.metrics import agreement
 from scopegym.micrograph import Micrograph
 from scopegym.registry import load_entry_points, load_plugin
 from scopegym.workers import Backend, Worker, WorkerDied, hire, one_thread, start_ray
@@ -97,8 +96,9 @@ class Applier:
                 with devices.using(self.job.device):
                     score, files = self._results(micrograph, identity)
                 applied.append(Applied(name, frame, score, files))
-            except ScopegymError as error:
-                applied.append(Applied(name, frame, error=str(error)))
+            except Exception as error:  # one bad image must not end a run over thousands
+                kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+                applied.append(Applied(name, frame, error=f"{kind}{error}"))
         return applied
 
     def _results(
@@ -111,7 +111,6 @@ class Applier:
             raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")
         answer = problem.run(trial.workflow).get(problem.task.answer)
         reasons = doubts(policy, problem, expectation, trial)
-        truth = agreement(micrograph.truth, answer, problem.prior)
         row = {
             **identity,
             "task": problem.task.name,
@@ -120,7 +119,6 @@ class Applier:
             "reasons": reasons,
             "score": {"value": trial.score.value, "terms": dict(trial.score.terms)},
             "found": dict(found(answer, problem).numbers),
-            "truth": None if math.isnan(truth) else truth,
             "operator_executions": trial.executions,
             "workflow": trial.workflow.to_dict(),
             "prior": problem.prior.to_dict(),
@@ -191,14 +189,14 @@ def apply(
     waiting = deque((name, path) for name, path in images.items() if not _done(out, name, path))
     failed: dict[str, str] = {}
     for name, applied in _spread(job, waiting, workers, backend, gpus):
+        # What is left of a former state of the file, or of a stack cut short by a kill.
+        shutil.rmtree(out / name, ignore_errors=True)
         for result in applied:
-            label = name if len(applied) == 1 else f"{name}[{result.frame}]"
             if result.error:
+                label = name if len(applied) == 1 else f"{name}[{result.frame}]"
                 failed[label] = result.error
-                continue
-            with staged(_folder(out, name, result.frame)) as scratch:
-                for file, content in result.files.items():
-                    (scratch / file).write_bytes(content)
+            else:
+                _write(result, out)
         if on_image is not None:
             on_image(applied)
     write_summary(out, images)
@@ -252,8 +250,12 @@ def _spread(
             worker.stop()
 
 
-def _folder(out: Path, name: str, frame: int) -> Path:
-    return out / name / f"{frame:04d}" if frame else out / name
+def _write(result: Applied, out: Path) -> None:
+    """Write the files of a result; the frames of a stack after the first go into sub-folders."""
+    folder = out / result.image
+    with staged(folder / f"{result.frame:04d}" if result.frame else folder) as scratch:
+        for file, content in result.files.items():
+            (scratch / file).write_bytes(content)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -270,11 +272,17 @@ def _read(file: Path) -> dict[str, Any] | None:
     return row
 
 
+def _rows(out: Path, name: str) -> list[dict[str, Any]]:
+    """The results of an image or of a stack's frames that are there, in order."""
+    read = (_read(file) for file in (out / name).rglob(RESULT))
+    return sorted((row for row in read if row is not None), key=lambda row: row["frame"])
+
+
 def _done(out: Path, name: str, path: Path) -> bool:
-    first = _read(out / name / RESULT)
-    if first is None or not path.exists() or first["file"] != _stamp(path):
+    rows = _rows(out, name)
+    if not rows or not path.exists():
         return False
-    return all((_folder(out, name, frame) / RESULT).exists() for frame in range(first["frames"]))
+    return len(rows) == rows[0]["frames"] and rows[0]["file"] == _stamp(path)
 
 
 def _claim(job: Job, out: Path) -> None:
@@ -294,13 +302,7 @@ def write_summary(out: Path, images: Iterable[str]) -> None:
     """``results.parquet``: one row for every image and frame that has a result, by name."""
     import pandas as pd
 
-    rows = []
-    for name in sorted(images):
-        first = _read(out / name / RESULT)
-        for frame in range(0 if first is None else first["frames"]):
-            row = _read(_folder(out, name, frame) / RESULT)
-            if row is not None:
-                rows.append(_flat(row))
+    rows = [_flat(row) for name in sorted(images) for row in _rows(out, name)]
     with staged(out) as scratch:
         pd.DataFrame(rows).to_parquet(scratch / TABLE, index=False)
 
@@ -332,7 +334,6 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: value for name, value in row["found"].items() if not isinstance(value, list)},
         "expected": row["prior"]["count"],
         "spacing_px": row["prior"]["scale_px"],
-        "truth": row["truth"],
         "operator_executions": row["operator_executions"],
         "workflow": str(Workflow.from_dict(row["workflow"])),
     }

@@ -30,6 +30,9 @@ VALIDATION = 2026
 #: Learning rate and entropy bonus end at this share of where they begin.
 LAST = 0.05
 CHECKPOINT, LOG = "checkpoint.pt", "training.csv"
+#: How much of the running mean of the weights an update leaves: the policy that is validated and
+#: kept is the mean over about ten updates, which jumps less than the weights themselves.
+INERTIA = 0.9
 #: Share of a user's images that is kept for validation.
 HELD_OUT = 0.2
 
@@ -263,6 +266,7 @@ class _Course:
         self.validation = validation
         self.on_validation, self.on_update = on_validation, on_update
         self.rows: list[Validation] = []
+        self.weights: dict[str, Array] = {}
         self.updates = 0
         self.validated = -1
         self.seconds_before = 0.0
@@ -284,6 +288,7 @@ class _Course:
     def update(self, model: Any) -> None:
         """After a rollout, before the network learns from it."""
         self.updates += 1
+        self._average(model)
         left = max(1 - model.num_timesteps / self.settings.steps, LAST)
         model.ent_coef = self.settings.entropy * left
         if self.on_update is not None and model.episodes:
@@ -291,18 +296,24 @@ class _Course:
         if self.updates % self.settings.evaluate_every == 0:
             self.validate(model)
 
+    def _average(self, model: Any) -> None:
+        from scopegym.agents.learning.network import weights_of
+
+        now = weights_of(model.policy)
+        for name, former in self.weights.items():
+            now[name] = INERTIA * former + (1 - INERTIA) * now[name]
+        self.weights = now
+
     def close(self, model: Any) -> None:
         """Judge and keep what the last update gave."""
         if self.validated != model.num_timesteps:
+            self._average(model)
             self.validate(model)
 
     def validate(self, model: Any) -> None:
-        """Judge the policy as it stands, write the log and the checkpoint, and the bundle if it is
-        the best so far."""
-        from scopegym.agents.learning.network import weights_of
-
+        """Judge the mean of the last weights; write log and checkpoint, and the best bundle."""
         self.validated = model.num_timesteps
-        policy = Policy(self.spec, weights_of(model.policy))
+        policy = Policy(self.spec, self.weights)
         reached = validate(policy, self.validation)
         truth = reached["truth"]
         seconds = self.seconds_before + time.perf_counter() - self.began
@@ -354,6 +365,7 @@ class _Course:
                 "optimizer": model.policy.optimizer.state_dict(),
                 "steps": model.num_timesteps,
                 "executions": model.executions,
+                "mean": {name: torch.as_tensor(w) for name, w in self.weights.items()},
                 "seconds": self.rows[-1].seconds,
                 "rows": json.dumps([asdict(row) for row in self.rows]),
                 "task": self.spec["task"],
@@ -375,6 +387,7 @@ class _Course:
         model.policy.load_state_dict(checkpoint["policy"])
         model.policy.optimizer.load_state_dict(checkpoint["optimizer"])
         model.num_timesteps, model.executions = checkpoint["steps"], checkpoint["executions"]
+        self.weights = {name: mean.numpy() for name, mean in checkpoint["mean"].items()}
         self.rows = [Validation(**row) for row in json.loads(checkpoint["rows"])]
         self.seconds_before = checkpoint["seconds"]
         self.validated = checkpoint["steps"]
