@@ -1,8 +1,9 @@
 """One episode of a policy against `expert` and `bayes`: unseen simulated images, then real ones.
 
-    python benchmarks/policy.py [--data FOLDER] [--images N] POLICY...
+    python benchmarks/policy.py [--data FOLDER] [--images N] [--keep FILE.csv] POLICY...
 
-POLICY is a bundle's folder or a task's name; FOLDER holds the published data sets.
+POLICY is a bundle's folder or a task's name; FOLDER holds the published data sets. What FILE.csv
+holds already is not computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import argparse
+import csv
 import time
 import warnings
 from collections.abc import Iterator
@@ -47,45 +49,54 @@ def searched(problem: Problem, evaluations: int) -> tuple[Trial, int]:
     return soundest(trials, best, ATOMS.expert), sum(trial.executions for trial in trials)
 
 
-def unseen(arguments: tuple[int, list[str]]) -> list[tuple[float, ...]]:
-    """F1, score, executions and seconds on one image: expert, bayes, then every policy."""
-    index, folders = arguments
-    rows = []
-    for name in ("expert", "bayes", *folders):
-        problem = ATOMS.sample(np.random.default_rng([UNSEEN, index]))
-        start = time.perf_counter()
-        if name == "expert":
-            trial, spent = problem.evaluate(ATOMS.expert), len(ATOMS.expert)
-        elif name == "bayes":
-            trial, spent = searched(problem, EVALUATIONS)
-        else:
-            trial = Policy.load(folder(name)).propose(problem)
-            spent = trial.executions
-        seconds = time.perf_counter() - start
-        found = problem.run(trial.workflow).points
-        f1 = agreement(problem.micrograph.truth, found, problem.prior)
-        rows.append((f1, trial.score.value, spent, seconds))
-    return rows
+def unseen(name: str, index: int) -> tuple[float, ...]:
+    """F1, score, executions and seconds of `expert`, `bayes` or a policy on one image."""
+    problem = ATOMS.sample(np.random.default_rng([UNSEEN, index]))
+    start = time.perf_counter()
+    if name == "expert":
+        trial, spent = problem.evaluate(ATOMS.expert), len(ATOMS.expert)
+    elif name == "bayes":
+        trial, spent = searched(problem, EVALUATIONS)
+    else:
+        trial = Policy.load(folder(name)).propose(problem)
+        spent = trial.executions
+    seconds = time.perf_counter() - start
+    found = problem.run(trial.workflow).points
+    f1 = agreement(problem.micrograph.truth, found, problem.prior)
+    return f1, trial.score.value, spent, seconds
 
 
 def folder(name: str) -> Path:
     return SHIPPED / name if (SHIPPED / name).is_dir() else Path(name)
 
 
-def simulated(count: int, policies: list[str]) -> None:
+def simulated(count: int, policies: list[str], keep: Path | None) -> None:
+    names = ("expert", "bayes", *policies)
+    rows: dict[tuple[str, int], tuple[float, ...]] = {}
+    if keep is not None and keep.exists():
+        with keep.open() as lines:
+            for name, index, *values in csv.reader(lines):
+                rows[name, int(index)] = tuple(map(float, values))
+    missing = [(n, i) for n in names for i in range(count) if (n, i) not in rows]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        rows = np.array(list(pool.map(unseen, [(i, policies) for i in range(count)])))
+        for task, row in zip(
+            missing, pool.map(unseen, [n for n, _ in missing], [i for _, i in missing]), strict=True
+        ):
+            rows[task] = row
+            if keep is not None:
+                with keep.open("a") as lines:
+                    csv.writer(lines).writerow([*task, *row])
     print(f"{count} unseen simulated images; bayes with {EVALUATIONS} evaluations each")
     print("                       F1   5 %    score   5 %   executions  s per image")
-    for at, name in enumerate(("expert", "bayes", *policies)):
-        f1, score, spent, seconds = rows[:, at].T
+    table = {name: np.array([rows[name, i] for i in range(count)]).T for name in names}
+    for name, (f1, score, spent, seconds) in table.items():
         print(
             f"{Path(name).name:20s} {f1.mean():.4f} {np.percentile(f1, 5):.3f}  {score.mean():.4f} "
             f"{np.percentile(score, 5):.3f}  {spent.mean():7.1f}     {seconds.mean():.2f}"
         )
     if len(policies) > 1:
         for what, column in (("F1", 0), ("score", 1)):
-            means = rows[:, 2:, column].mean(axis=0)
+            means = np.array([table[name][column].mean() for name in policies])
             print(f"{what} over policies: {means.mean():.4f} ± {means.std(ddof=1):.4f}")
 
 
@@ -169,8 +180,9 @@ if __name__ == "__main__":
     parser.add_argument("policies", nargs="*", default=["atoms"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    simulated(given.images, given.policies)
+    simulated(given.images, given.policies, given.keep)
     if given.data is not None:
         real(given.data, given.policies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,15 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_here():
-    """A small Ray cluster on this machine, for all tests that need one."""
-    from scopegym.workers import start_ray
-
-    start_ray(cpus=2)
-    yield
+    """A small Ray cluster on this machine, for all tests that need one; its workers can import
+    the tests."""
     import ray
 
-    ray.shutdown()
+    from scopegym.workers import start_ray
+
+    folders = [str(folder) for folder in Path(__file__).parent.glob("**/") if folder.is_dir()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(folders))
+        start_ray(cpus=2)
+        yield
+        ray.shutdown()

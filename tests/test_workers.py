@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import deque
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 
 from scopegym.errors import ScopegymError
-from scopegym.workers import Backend, WorkerDied, hire, start_ray
+from scopegym.workers import Backend, WorkerDied, hire, spread, start_ray
 
 
 class Counter:
@@ -82,3 +84,62 @@ def test_an_unreachable_address_is_refused():
         port = free.getsockname()[1]
     with pytest.raises(ScopegymError, match=f"No Ray cluster answers at '127.0.0.1:{port}'"):
         start_ray(f"127.0.0.1:{port}")
+
+
+class Unready:
+    """Something that cannot be made."""
+
+    def __init__(self) -> None:
+        raise ScopegymError("no plug-in there")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_an_actor_that_cannot_begin_says_why_in_one_line():
+    worker = hire("ray", Unready)
+    with pytest.raises(WorkerDied, match="no plug-in there") as died:
+        worker.call("anything").result()
+    assert "\n" not in str(died.value)
+    worker.stop()
+
+
+class Fragile:
+    """Something whose process ends in some calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def work(self, name: str, deaths: int) -> str:
+        number = len(list(self.folder.glob(f"{name}-*")))
+        (self.folder / f"{name}-{number}").touch()
+        if number < deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return name.upper()
+
+
+def check_spread(backend: Backend, folder: Path, tasks: list[tuple[str, int]]) -> dict:
+    """What came of tasks, of which "a" is followed by "z"."""
+    outcomes = {}
+    waiting = deque(tasks)
+    for (name, _), future in spread(waiting, "work", 2, backend, Fragile, folder):
+        died = isinstance(future.exception(), WorkerDied)
+        outcomes[name] = "died" if died else future.result()
+        if name == "a":
+            waiting.append(("z", 0))
+    return outcomes
+
+
+def test_tasks_are_spread_and_may_be_followed_by_others(tmp_path):
+    done = check_spread("serial", tmp_path, [("a", 0), ("b", 0)])
+    assert done == {"a": "A", "b": "B", "z": "Z"}
+    assert check_spread("serial", tmp_path, []) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+def test_a_task_whose_worker_dies_is_tried_once_more(backend: Backend, tmp_path, request):
+    if backend == "ray":
+        request.getfixturevalue("ray_here")
+    done = check_spread(backend, tmp_path, [("a", 1), ("b", 2), ("c", 0)])
+    assert done == {"a": "A", "b": "died", "c": "C", "z": "Z"}
+    assert len(list(tmp_path.glob("b-*"))) == 2

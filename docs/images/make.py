@@ -1,12 +1,22 @@
-"""Make the pictures of the documentation: ``python docs/images/make.py``."""
+"""Make the pictures of the documentation: ``python docs/images/make.py [DATA]``.
+
+DATA is the folder of the published images; without it the pictures of real images stay as they are.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 import scopegym
+from scopegym.agents.policy import SHIPPED, Policy
 from scopegym.datasets.bundled import bundled
+from scopegym.envs.problem import Problem
+from scopegym.experiments.apply import doubts
+from scopegym.experiments.expectations import expect
 from scopegym.experiments.pictures import write_overlay
 from scopegym.experiments.reproduce.base import reproduce
 
@@ -15,8 +25,6 @@ HERE = Path(__file__).parent
 
 def half_size(source: Path, target: Path, factor: int = 2) -> None:
     """Write the picture at half its size, in 64 colours: sharp enough, and small in the history."""
-    from PIL import Image
-
     with Image.open(source) as picture:
         small = picture.convert("RGB").reduce(factor)
         small.quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
@@ -32,6 +40,71 @@ def symmetry() -> None:
             half_size(Path(folder) / picture, HERE / f"symmetry-{picture}", factor)
 
 
+def training() -> None:
+    """The course of the shipped policy's training, and an episode as the environment shows it."""
+    import gymnasium
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    names, *lines = (SHIPPED / "atoms" / "training.csv").read_text(encoding="utf-8").splitlines()
+    rows = np.array([[float(x or "nan") for x in line.split(",")] for line in lines])
+    course = dict(zip(names.split(","), rows.T, strict=True))
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(course["executed"], course["truth"], "o-", label="F1", color="#0072b2")
+    axes.plot(course["executed"], course["score"], "s-", label="score", color="#d55e00")
+    axes.set(xlabel="operator executions", ylabel="mean over validation images", ylim=(0.5, 1))
+    axes.legend(frameon=False)
+    figure.savefig(HERE / "train-course.png", dpi=100)
+
+    policy = Policy.shipped("atoms")
+    env = gymnasium.make("scopegym/AtomFinding-v0", render_mode="rgb_array")
+    env.reset(options={"image": policy.task.sample(np.random.default_rng(3))})
+    base = env.unwrapped
+    while not base.episode.ended:
+        env.step(int(np.argmax(policy.probabilities(base.episode))))
+    Image.fromarray(env.render()).save(HERE / "train-episode.png", optimize=True)
+
+
+def real(data: Path) -> None:
+    """What the shipped policy finds on published images that it never saw."""
+    from matplotlib.figure import Figure
+
+    policy = Policy.shipped("atoms")
+    atoms = data / "atom_finding"
+    shown = (
+        ("YBa2Cu3O7", atoms / "scilink_ybco_haadf" / "YBCO_tem.tif", {"sample": "YBa2Cu3O7"}),
+        ("BaTiO3", atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4", {"sample": "BaTiO3"}),
+        (
+            "MoS2",
+            next((atoms / "scilink_mos2_haadf").glob("*.npy")),
+            {"estimate": True},
+        ),
+        (
+            "Pt atoms on carbon",
+            sorted((atoms / "acstem_pt_single_atoms" / "tif_data").glob("*.tif"))[0],
+            {"estimate": True},
+        ),
+    )
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (name, file, known) in zip(figure.subplots(1, 4), shown, strict=True):
+        micrograph = scopegym.load(file)
+        expectation = expect(micrograph, **known, calibration="report")
+        problem = Problem(micrograph, expectation.prior, policy.task)
+        trial = policy.propose(problem)
+        said = "doubtful" if doubts(policy, problem, expectation, trial) else "ok"
+        middle = [n // 2 for n in micrograph.shape]
+        top, left = (max(0, n - 90) for n in middle)
+        part = problem.source.pixels[top : top + 180, left : left + 180]
+        yx = problem.run(trial.workflow).points.yx - (top, left)
+        seen = yx[((yx >= 0) & (yx < part.shape)).all(axis=1)]
+        axes.imshow(part, cmap="gray", vmin=0, vmax=1)
+        axes.plot(seen[:, 1], seen[:, 0], "o", ms=5, mfc="none", mec="#ffb000", mew=0.8)
+        axes.set_title(f"{name}: score {trial.score.value:.2f}, {said}", fontsize=10)
+        axes.set_axis_off()
+    figure.savefig(HERE / "train-real.png", dpi=80)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder) / "overlay.png"
@@ -39,6 +112,9 @@ def main() -> None:
         write_overlay(result, overlay)
         half_size(overlay, HERE / "demo.png")
     symmetry()
+    training()
+    for folder in sys.argv[1:]:
+        real(Path(folder))
 
 
 if __name__ == "__main__":

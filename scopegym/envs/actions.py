@@ -14,8 +14,8 @@ from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step
 
 #: Values that a numeric parameter can take, unless told otherwise: on a logarithmic range of one
-#: decade neighbours then differ by 40 %, about as much as the reward can tell apart.
-BINS = 8
+#: decade neighbours then differ by 29 %.
+BINS = 10
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from scopegym.artifacts import (
 from scopegym.envs.episode import Episode, Rules
 from scopegym.operators.base import registry as operators
 from scopegym.operators.filters import smooth
+from scopegym.operators.peaks import correlate_column
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 
@@ -43,6 +44,8 @@ PICTURES = ("input", "input close", "image close", "result", "result close")
 RANKS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 #: Widths of columns at which they are looked for [spacings].
 WIDTHS = (0.15, 0.22)
+#: Width of the column that the image is matched with [spacings].
+COLUMN = 0.22
 #: Sides of the blocks over which the image's contrast is averaged [spacings].
 BLOCKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 #: An image's percentiles and statistics are taken from about this many pixels.
@@ -224,6 +227,7 @@ IMAGE_NAMES = (
     "pixel noise",
     *(f"contrast of {block:g} spacings" for block in BLOCKS),
     *(f"peaks {width:g} at {rank:g}" for width in WIDTHS for rank in RANKS),
+    *(f"matches at {rank:g}" for rank in RANKS),
 )
 
 
@@ -248,7 +252,8 @@ def _(image: Image, prior: Prior) -> Array:
             ends,
             _log([_pixel_noise(pixels) / contrast]),
             [_block_contrast(pixels, block * prior.scale_px) / contrast for block in BLOCKS],
-            *(_peak_profile(pixels, width, prior) for width in WIDTHS),
+            *(_log(_profile(_laplacian(pixels, w * prior.scale_px), prior)) for w in WIDTHS),
+            _profile(correlate_column(pixels, COLUMN * prior.scale_px), prior),
         ]
     )
 
@@ -276,19 +281,22 @@ def _block_contrast(pixels: Array, side: float) -> float:
     return float(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).std())
 
 
-def _peak_profile(pixels: Array, width: float, prior: Prior) -> Array:
-    """Strength of the image's own peaks at ``RANKS``, in the units of the blob detectors."""
+def _laplacian(pixels: Array, sigma: float) -> Array:
+    """The scale-normalised Laplacian, as the derivative of a Gaussian by log sigma."""
+    return (smooth(pixels, sigma) - smooth(pixels, 1.1 * sigma)) / np.float32(0.1)
+
+
+def _profile(response: Array, prior: Prior) -> Array:
+    """Values of the response's own maxima at ``RANKS``, 0 beyond the last: in the units of the
+    detector's threshold, so that the one which finds the expected number can be read off."""
     import cv2
 
-    sigma = width * prior.scale_px
-    # The derivative by log sigma, which is the scale-normalised Laplacian.
-    response = (smooth(pixels, sigma) - smooth(pixels, 1.1 * sigma)) / np.float32(0.1)
     apart = 2 * max(1, round(0.25 * prior.scale_px)) + 1
     peaks = response[response >= cv2.dilate(response, np.ones((apart, apart), np.uint8))]
-    ranks = (np.array(RANKS) * expected_count(prior, pixels.shape)).astype(np.intp)
+    ranks = (np.array(RANKS) * expected_count(prior, response.shape)).astype(np.intp)
     padded = np.zeros(max(len(peaks), ranks[-1] + 1), np.float32)
     padded[: len(peaks)] = np.sort(peaks)[::-1]
-    return _log(padded[ranks])
+    return padded[ranks]
 
 
 POINTS_NAMES = (

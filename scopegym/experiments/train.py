@@ -290,7 +290,9 @@ class _Course:
         self.updates += 1
         self._average(model)
         left = max(1 - model.num_timesteps / self.settings.steps, LAST)
-        model.ent_coef = self.settings.entropy * left
+        # Squared: in the second half it is a hundredth of score that tells good from better, and
+        # the bonus of a dozen micro-steps must not outweigh it.
+        model.ent_coef = self.settings.entropy * left**2
         if self.on_update is not None and model.episodes:
             self.on_update(model.num_timesteps, _mean_return(model))
         if self.updates % self.settings.evaluate_every == 0:

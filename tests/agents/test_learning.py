@@ -234,3 +234,45 @@ def test_learning_improves_the_return():
     model.learn(6000, reset_num_timesteps=False)
     after = np.mean([earned for earned, _ in model.episodes])
     assert after > before + 0.2 and after > 0.6
+
+
+class Scripted:
+    """A worker whose calls are over at once, or when the test says so."""
+
+    def __init__(self, name: str, at_once: bool, on_call=None):
+        self.name, self.at_once, self.on_call = name, at_once, on_call
+        self.calls: list[Future] = []
+
+    def call(self, *_):
+        self.calls.append(Future())
+        if self.at_once:
+            self.finish()
+        if self.on_call is not None:
+            self.on_call(len(self.calls))
+        return self.calls[-1]
+
+    def finish(self):
+        self.calls[-1].set_result(f"{self.name} {len(self.calls)}")
+
+    def stop(self):
+        pass
+
+
+def test_a_slow_host_holds_nobody_up_and_its_fragment_counts_later(model):
+    env, weights = RayVecEnv(SPEC, 2, 1, backend="serial"), weights_of(model.policy)
+    slow = Scripted("slow", False)
+    env._hosts = [Scripted("quick", True), slow]
+    assert env.fragments(weights, 4) == ["quick 1", "quick 2"]
+    slow.finish()
+    assert env.fragments(weights, 4) == ["slow 1", "quick 3"]
+
+
+def test_what_is_ready_beyond_need_is_kept_for_the_next_rollout(model):
+    env, weights = RayVecEnv(SPEC, 2, 1, backend="serial"), weights_of(model.policy)
+    slow = Scripted("slow", False)
+    # Both are ready when one more is needed.
+    quick = Scripted("quick", True, lambda number: slow.finish() if number == 2 else None)
+    env._hosts = [quick, slow]
+    assert env.fragments(weights, 4) == ["quick 1", "slow 1"]
+    slow.at_once = True
+    assert env.fragments(weights, 4) == ["quick 2", "slow 2"]

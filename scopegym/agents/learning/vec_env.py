@@ -92,8 +92,10 @@ class RayVecEnv(VecEnv):
             if number not in self._running.values():
                 self._begin(number, weights, steps)
         while len(done) < len(self._hosts):
-            ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            for future in sorted(ready, key=self._running.__getitem__):
+            wait(self._running, return_when=FIRST_COMPLETED)
+            # Those that began first; what is ready beyond need counts in the next call.
+            ready = [future for future in self._running if future.done()]
+            for future in ready[: len(self._hosts) - len(done)]:
                 number = self._running.pop(future)
                 try:
                     done.append(future.result())
