@@ -163,7 +163,9 @@ class Policy:
         )
 
     def _check_fit(self, folder: Path) -> None:
-        """Raise ScopegymError when operators, spaces or weights are not what they were."""
+        """Raise ScopegymError when task, reward, operators, spaces or weights are not what they
+        were."""
+        tasks[self.spec["task"]]
         for entry in self.spec["operators"]:
             operator = operators[entry["name"]]
             if operator.version != entry["version"]:
