@@ -147,11 +147,13 @@ def train(
         # Twice the threads save a sixth of the time on an idle machine, and on a busy one they wait
         # for each other most of it.
         torch.set_num_threads(1)
+        # A training shorter than one round of fragments plays shorter ones.
+        fragment = max(2, min(settings.fragment, settings.steps // env.num_envs))
         model = FragmentPPO(
             "MultiInputPolicy",
             env,
-            n_steps=settings.fragment,
-            batch_size=settings.batch,
+            n_steps=fragment,
+            batch_size=_batch(fragment * env.num_envs, settings.batch),
             n_epochs=settings.epochs,
             learning_rate=_falling(settings.learning_rate),
             gamma=settings.discount,
@@ -206,6 +208,12 @@ def _split(
 def _sharing(problems: list[Problem]) -> list[Problem]:
     cache = Cache()
     return [replace(problem, cache=cache) for problem in problems]
+
+
+def _batch(rollout: int, wanted: int) -> int:
+    """The size nearest to ``wanted`` by which a rollout can be divided."""
+    sizes = [size for size in range(1, rollout + 1) if rollout % size == 0]
+    return min(sizes, key=lambda size: abs(size - wanted))
 
 
 def _falling(first: float) -> Callable[[float], float]:

@@ -27,7 +27,7 @@ def scopegym(monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main()
         said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
+        return ended.value.code or 0, said.out, said.err
 
     return call
 
@@ -116,7 +116,7 @@ def test_a_ray_address_that_nobody_answers_is_refused(scopegym, folder, tmp_path
 
 def test_a_full_disk_leaves_nothing_half_written(scopegym, folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    run = ("apply", "atoms", folder, *CRYSTAL, "--out", out, *HERE)
+    run = ("apply", "atoms", folder, *CRYSTAL, "--out", out, "--workers", 1, *HERE)
     original, written = Path.write_bytes, []
 
     def full(self, content):
