@@ -69,7 +69,7 @@ def disturbed(images: Path, out: Path, backend: str, count: int) -> None:
 def a_worker(driver: int, backend: str) -> int:
     mark = "spawn_main" if backend == "processes" else "ray::_Made"
     lines = subprocess.run(
-        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+        ["ps", "-wweo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     for line in lines[1:]:
         pid, session, *args = line.split(None, 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -111,12 +111,22 @@ class Source(Image):
 @dataclass(frozen=True, eq=False)
 class Points(Artifact):
     """Positions found in a field of ``shape`` (H, W): ``yx`` ``[N, 2]``, ``sigma_px`` and
-    ``strength`` ``[N]`` (NaN where the detector has no such notion)."""
+    ``strength`` ``[N]`` (NaN where the detector has no such notion).
+
+    ``classes`` ``[N]`` count from 0 for the brightest kind; all are 0 until a step tells kinds
+    apart, and -1 belongs to none: an outlier. ``log_likelihood`` ``[N]`` is that of a point's
+    features under the model that made the classes [nats], NaN without one.
+    """
 
     yx: Array
     shape: tuple[int, int]
     sigma_px: Array = None  # type: ignore[assignment]  # filled below
     strength: Array = None  # type: ignore[assignment]
+    classes: Array = None  # type: ignore[assignment]
+    log_likelihood: Array = None  # type: ignore[assignment]
+
+    #: What is known of each point beside its position.
+    COLUMNS: ClassVar = ("sigma_px", "strength", "classes", "log_likelihood")
 
     def __post_init__(self) -> None:
         yx = readonly(np.reshape(self.yx, (-1, 2)), np.float64)
@@ -124,19 +134,21 @@ class Points(Artifact):
             raise ScopegymError("Points have finite positions; some of these are NaN or infinite.")
         object.__setattr__(self, "yx", yx)
         object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
-        for name in ("sigma_px", "strength"):
+        for name in self.COLUMNS:
+            dtype, unknown = (np.int32, 0) if name == "classes" else (np.float64, np.nan)
             given = getattr(self, name)
-            column = np.full(len(yx), np.nan) if given is None else np.reshape(given, -1)
+            column = np.full(len(yx), unknown) if given is None else np.reshape(given, -1)
             if len(column) != len(yx):
                 raise ScopegymError(f"Points has {len(yx)} positions but {len(column)} {name}.")
-            object.__setattr__(self, name, readonly(column, np.float64))
+            object.__setattr__(self, name, readonly(column, dtype))
 
     def __len__(self) -> int:
         return len(self.yx)
 
     def __getitem__(self, rows: Any) -> Points:
         """The points at these rows (an index array, a mask or a slice)."""
-        return Points(self.yx[rows], self.shape, self.sigma_px[rows], self.strength[rows])
+        columns = {name: getattr(self, name)[rows] for name in self.COLUMNS}
+        return Points(self.yx[rows], self.shape, **columns)
 
     def inner(self, margin_px: float) -> Array:
         """Which points lie at least this far from the edges of the field, ``[N]``.
@@ -178,9 +190,13 @@ class Features(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Labels(Artifact):
-    """A class or region number for every pixel: ``map`` int32 ``[H, W]``."""
+    """A class or region number for every pixel: ``map`` int32 ``[H, W]``.
+
+    ``background`` is the label of what belongs to no region; None where every label is a region's.
+    """
 
     map: Array
+    background: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "map", readonly(self.map, np.int32))

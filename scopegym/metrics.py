@@ -68,11 +68,18 @@ def label_accuracy(found: Labels, truth: Labels) -> float:
     return float(together[rows, columns].sum() / found.map.size)
 
 
+def mask_overlap(found: Labels, truth: Labels) -> float:
+    """Intersection over union of what is not background; 1 where both are empty."""
+    one, other = (labels.map != (labels.background or 0) for labels in (found, truth))
+    either = np.count_nonzero(one | other)
+    return float(np.count_nonzero(one & other) / either) if either else 1.0
+
+
 @singledispatch
 def agreement(truth: object, found: object, prior: Prior) -> float:
     """How well an answer agrees with the truth, in 0..1: F1 for points within a quarter of the
-    spacing, half a spacing away from the border; the share of right pixels for labels. NaN without
-    a truth that says so."""
+    spacing, half a spacing away from the border; the share of right pixels for labels, or
+    intersection over union where they have a background. NaN without a truth that says so."""
     del truth, found, prior
     return float("nan")
 
@@ -87,4 +94,7 @@ def _(truth: Points, found: object, prior: Prior) -> float:
 @agreement.register
 def _(truth: Labels, found: object, prior: Prior) -> float:
     del prior
-    return label_accuracy(found, truth) if isinstance(found, Labels) else 0.0
+    if not isinstance(found, Labels):
+        return 0.0
+    judge = label_accuracy if truth.background is None else mask_overlap
+    return judge(found, truth)

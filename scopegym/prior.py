@@ -24,6 +24,7 @@ class Prior:
     ``neighbour_sums_px`` holds, for each kind of column, the sum of the distances to its four
     nearest neighbours. ``lattice_px`` are the two in-plane lattice vectors (y, x).
     ``contrast`` says whether columns are brighter or darker than what lies between them.
+    ``disordered`` is the range in which the disordered share of the field must lie.
     ``sources`` names where each figure came from: ``crystal``, ``given`` or ``estimated``.
     """
 
@@ -32,6 +33,7 @@ class Prior:
     neighbour_sums_px: tuple[float, ...] = ()
     lattice_px: tuple[Vector, Vector] | None = None
     contrast: Literal["bright", "dark"] = "bright"
+    disordered: tuple[float, float] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,12 @@ class Prior:
             raise ScopegymError(f"Prior.lattice_px must be finite vectors, not {vectors}.")
         if self.contrast not in ("bright", "dark"):
             raise ScopegymError(f"Prior.contrast is 'bright' or 'dark', not '{self.contrast}'.")
+        if self.disordered is not None:
+            low, high = self.disordered
+            if not 0 <= low <= high <= 1:
+                raise ScopegymError(
+                    f"Prior.disordered is a range of shares in 0..1, not {low:g} to {high:g}."
+                )
         object.__setattr__(self, "sources", FrozenDict(self.sources))
 
     @cached_property
@@ -69,6 +77,8 @@ class Prior:
             "neighbour_sums_px": list(self.neighbour_sums_px),
             "lattice_px": None if lattice is None else [list(vector) for vector in lattice],
             "contrast": self.contrast,
+            # Recipes of other tasks need not know of it.
+            **({} if self.disordered is None else {"disordered": list(self.disordered)}),
             "sources": dict(self.sources),
         }
 
@@ -84,6 +94,9 @@ class Prior:
                     (float(first[0]), float(first[1])),
                     (float(second[0]), float(second[1])),
                 )
+            if values.get("disordered") is not None:
+                low, high = values["disordered"]
+                values["disordered"] = (float(low), float(high))
             return cls(**values)
         except (TypeError, ValueError, IndexError) as error:
             raise ScopegymError(f"The prior is malformed: {error}.") from None

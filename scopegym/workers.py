@@ -7,18 +7,23 @@ many need not know where they run. What dies is replaced by ``restart``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from scopegym.errors import ScopegymError
 
 Backend = Literal["ray", "processes", "serial"]
+#: The arguments of one call.
+Task = TypeVar("Task", bound=tuple[Hashable, ...])
 
 #: Libraries read these when they load; each worker is one thread, there are as many as cores.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+#: A call that ends this many workers is given up.
+MAX_DEATHS = 2
 #: Seconds to wait for a cluster at an address before it counts as unreachable.
 PATIENCE = 20
 
@@ -190,10 +195,16 @@ def _translated(future: Future[Any], *died: type[BaseException]) -> Future[Any]:
         if error is None:
             mine.set_result(done.result())
         else:
-            mine.set_exception(WorkerDied(str(error)) if isinstance(error, died) else error)
+            mine.set_exception(WorkerDied(_reason(error)) if isinstance(error, died) else error)
 
     future.add_done_callback(pass_on)
     return mine
+
+
+def _reason(error: BaseException) -> str:
+    """Why a worker ended, in one line: Ray quotes the whole traceback of a failed beginning."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "creation task" in lines[0] else lines[0]
 
 
 def _failed(error: Exception) -> Future[Any]:
@@ -243,3 +254,47 @@ def hire(
     if backend == "ray":
         return Actor(factory, *arguments, cpus=cpus, gpus=gpus)
     return (Subprocess if backend == "processes" else Here)(factory, *arguments)
+
+
+def spread(
+    waiting: deque[Task],
+    method: str,
+    workers: int,
+    backend: Backend,
+    factory: Callable[..., Any],
+    *arguments: Any,
+    gpus: float = 0.0,
+) -> Iterator[tuple[Task, Future[Any]]]:
+    """Call ``method`` of objects made by ``factory(*arguments)`` with every task that waits, and
+    yield tasks with their finished calls as they come; whoever takes them may add more tasks.
+
+    Each worker has one task at a time; one that dies is replaced, and its task tried once more
+    before its call is yielded with WorkerDied.
+    """
+    if not waiting:
+        return
+    if backend == "ray":
+        start_ray(cpus=workers)
+    pool = [hire(backend, factory, *arguments, gpus=gpus) for _ in range(workers)]
+    idle = deque(pool)
+    running: dict[Future[Any], tuple[Worker, Task]] = {}
+    deaths: Counter[Task] = Counter()
+    try:
+        while waiting or running:
+            while waiting and idle:
+                worker, task = idle.popleft(), waiting.popleft()
+                running[worker.call(method, *task)] = worker, task
+            ready, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ready:
+                worker, task = running.pop(future)
+                idle.append(worker)
+                if isinstance(future.exception(), WorkerDied):
+                    worker.restart(*arguments)
+                    deaths[task] += 1
+                    if deaths[task] < MAX_DEATHS:
+                        waiting.append(task)
+                        continue
+                yield task, future
+    finally:
+        for worker in pool:
+            worker.stop()

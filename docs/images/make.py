@@ -24,10 +24,14 @@ HERE = Path(__file__).parent
 
 
 def half_size(source: Path, target: Path, factor: int = 2) -> None:
-    """Write the picture at half its size, in 64 colours: sharp enough, and small in the history."""
+    """Write the picture at half its size, or as much smaller as ``factor`` says."""
     with Image.open(source) as picture:
-        small = picture.convert("RGB").reduce(factor)
-        small.quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
+        few_colours(picture.convert("RGB").reduce(factor)).save(target, optimize=True)
+
+
+def few_colours(picture: Image.Image) -> Image.Image:
+    """The picture in 64 colours: sharp enough, and small in the history."""
+    return picture.quantize(64, dither=Image.Dither.NONE)
 
 
 def symmetry() -> None:
@@ -63,7 +67,7 @@ def training() -> None:
     base = env.unwrapped
     while not base.episode.ended:
         env.step(int(np.argmax(policy.probabilities(base.episode))))
-    Image.fromarray(env.render()).save(HERE / "train-episode.png", optimize=True)
+    few_colours(Image.fromarray(env.render())).save(HERE / "train-episode.png", optimize=True)
 
 
 def real(data: Path) -> None:
@@ -100,9 +104,27 @@ def real(data: Path) -> None:
         seen = yx[((yx >= 0) & (yx < part.shape)).all(axis=1)]
         axes.imshow(part, cmap="gray", vmin=0, vmax=1)
         axes.plot(seen[:, 1], seen[:, 0], "o", ms=5, mfc="none", mec="#ffb000", mew=0.8)
-        axes.set_title(f"{name}: score {trial.score.value:.2f}, {said}", fontsize=10)
+        axes.set(xlim=(-0.5, part.shape[1] - 0.5), ylim=(part.shape[0] - 0.5, -0.5))
+        axes.set_title(f"{name}: {trial.score.value:.2f}, {said}", fontsize=10)
         axes.set_axis_off()
-    figure.savefig(HERE / "train-real.png", dpi=80)
+    figure.savefig(HERE / "train-real.png", dpi=160)
+    half_size(HERE / "train-real.png", HERE / "train-real.png")
+
+
+def windows() -> None:
+    """The maps of docs/windows.md: a random search in every window of a fading image."""
+    from scopegym.crystal import Crystal
+    from scopegym.datasets.simulate import simulate_gradient
+    from scopegym.envs.problem import registry as tasks
+    from scopegym.experiments.maps import write_maps
+    from scopegym.experiments.windows import solve_windows
+
+    projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
+    micrograph = simulate_gradient(projection, noise=0.1, seed=1)
+    expectation = expect(micrograph, sample="YBa2Cu3O7")
+    problem = Problem(micrograph, expectation.prior, tasks["atoms"])
+    result = solve_windows(problem, expectation, 128, agent="random", budget=60)
+    write_maps(result, HERE / "windows.png")
 
 
 def main() -> None:
@@ -112,6 +134,7 @@ def main() -> None:
         write_overlay(result, overlay)
         half_size(overlay, HERE / "demo.png")
     symmetry()
+    windows()
     training()
     for folder in sys.argv[1:]:
         real(Path(folder))

@@ -89,18 +89,62 @@ def simulate_crystal(
     )
 
 
+def simulate_gradient(
+    projection: Projection,
+    shape: tuple[int, int] = (256, 512),
+    pixel_size_nm: float = 0.025,
+    *,
+    contrast: float = 10.0,
+    blur: float = 1.6,
+    noise: float = 0.0,
+    column_sigma_nm: float = COLUMN_SIGMA_NM,
+    seed: int = 0,
+) -> Micrograph:
+    """Draw a crystal projection that fades and blurs from left to right, as where the illumination
+    falls off and the sample leaves the focus.
+
+    At the right edge everything is ``contrast`` times fainter and columns are ``blur`` times wider
+    than at the left edge; both change by the same factor in every pixel. ``noise`` is the standard
+    deviation of white noise where the brightest column has height 1: it fades too. ``truth`` is
+    that of ``simulate_crystal``. Same seed, same image.
+    """
+    if not all(1 <= factor < math.inf for factor in (contrast, blur)):
+        raise ScopegymError(f"contrast and blur must be 1 or more, not {contrast:g} and {blur:g}.")
+    _check(0.0, 0.0, 0.0, None, noise, 0.0)
+    rng = np.random.default_rng(seed)
+    sharp = column_sigma_nm / pixel_size_nm
+    yx, kind = projection.positions(
+        shape,
+        pixel_size_nm=pixel_size_nm,
+        origin_yx=tuple(rng.uniform(0, 1, 2) @ np.array(projection.lattice_px(pixel_size_nm))),
+        margin_px=REACH * sharp * blur,
+    )
+    sigma = sharp * blur ** np.clip(yx[:, 1] / shape[1], 0, 1)
+    image = draw_columns(shape, yx, projection.weights[kind], sigma, np.zeros(shape[0]))
+    fade = contrast ** -np.linspace(0, 1, shape[1])
+    inside = ((yx >= -0.5) & (yx < np.array(shape) - 0.5)).all(axis=1)
+    return Micrograph(
+        (fade * (image + rng.normal(0, noise, shape))).astype(np.float32),
+        pixel_size_nm,
+        name=f"simulated gradient of {projection.name} #{seed}",
+        truth=Points(yx[inside], shape, sigma[inside], projection.weights[kind[inside]]),
+    )
+
+
 def draw_columns(
     shape: tuple[int, int],
     yx: Array,
     weight: Array,
-    sigma: float,
+    sigma: float | Array,
     line_shift: Array,
 ) -> Array:
-    """Sum of round Gaussians ``[H, W]`` of height ``weight`` and width ``sigma`` [px], each scan
-    line shifted to the right by ``line_shift`` ``[H]`` [px]."""
+    """Sum of round Gaussians ``[H, W]`` of height ``weight`` and width ``sigma`` [px] (one for all,
+    or ``[N]``), each scan line shifted to the right by ``line_shift`` ``[H]`` [px]."""
     image = np.zeros(shape)
-    half = math.ceil(REACH * sigma + float(np.abs(line_shift).max(initial=0)))
-    for (y, x), height in zip(yx, weight, strict=True):
+    most_shifted = float(np.abs(line_shift).max(initial=0))
+    widths = np.broadcast_to(sigma, len(yx))
+    for (y, x), height, width in zip(yx, weight, widths, strict=True):
+        half = math.ceil(REACH * width + most_shifted)
         top, bottom = max(0, round(y) - half), min(shape[0], round(y) + half + 1)
         left, right = max(0, round(x) - half), min(shape[1], round(x) + half + 1)
         if top >= bottom or left >= right:
@@ -108,7 +152,7 @@ def draw_columns(
         rows = np.arange(top, bottom)[:, None]
         columns = np.arange(left, right)[None, :] - line_shift[top:bottom, None]
         square = (rows - y) ** 2 + (columns - x) ** 2
-        image[top:bottom, left:right] += height * np.exp(-square / (2 * sigma**2))
+        image[top:bottom, left:right] += height * np.exp(-square / (2 * width**2))
     return image
 
 

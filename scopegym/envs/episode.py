@@ -29,7 +29,7 @@ FAILED = 0.05
 
 @dataclass
 class Stats:
-    """Where the time went [s], and what was done. Differs from run to run."""
+    """Where the time of steps went [s], and what was done. Differs from run to run."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: {"operators": 0.0, "reward": 0.0, "observation": 0.0, "total": 0.0}

@@ -110,7 +110,10 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         start = time.perf_counter()
         with devices.using(self.device):
             self.episode = self.episode.play(int(action), self.stats)
-        observation, info = self._observe(), self._info()
+        played = time.perf_counter()
+        observation = self._observe()
+        self.stats.seconds["observation"] += time.perf_counter() - played
+        info = self._info()
         self.stats.seconds["total"] += time.perf_counter() - start
         ended = self.episode.ended
         return observation, self.episode.reward, ended == "stopped", ended == "cut off", info
@@ -153,13 +156,10 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         return replace(image, task=self.task, reward=self.reward, cache=self.cache)
 
     def _observe(self) -> dict[str, Array]:
-        start = time.perf_counter()
-        seen = {
+        return {
             "thumbnails": self.observer.thumbnails(self._running),
             "features": self.observer.features(self._running),
         }
-        self.stats.seconds["observation"] += time.perf_counter() - start
-        return seen
 
     def _info(self) -> dict[str, Any]:
         episode = self._running

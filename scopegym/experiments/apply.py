@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,16 +24,14 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.collection import Known
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
-from scopegym.experiments.outputs import recipe, staged, to_json, write_table
+from scopegym.experiments.outputs import recipe, staged, to_json, write_answer
 from scopegym.experiments.solve import soundest
 from scopegym.micrograph import Micrograph
 from scopegym.registry import load_entry_points, load_plugin
-from scopegym.workers import Backend, Worker, WorkerDied, hire, one_thread, start_ray
+from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow
 
 RESULT, RUN, TABLE = "result.json", "apply.json", "results.parquet"
-#: An image that ends this many workers is left out.
-MAX_DEATHS = 2
 #: Features named in a verdict.
 NAMED = 3
 
@@ -109,7 +106,8 @@ class Applier:
         trial = self._chosen(problem)
         if trial.failure is not None:
             raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")
-        answer = problem.run(trial.workflow).get(problem.task.answer)
+        state = problem.run(trial.workflow)
+        answer = state.get(problem.task.answer)
         reasons = doubts(policy, problem, expectation, trial)
         row = {
             **identity,
@@ -126,7 +124,8 @@ class Applier:
         }
         with tempfile.TemporaryDirectory() as scratch:
             if answer is not None:
-                write_table(answer, micrograph.pixel_size_nm, Path(scratch))
+                size = micrograph.pixel_size_nm
+                write_answer(answer, state.points, size, Path(scratch))
             files = {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
         files["workflow.yaml"] = recipe(problem, trial).encode()
         files[RESULT] = to_json(row).encode()
@@ -180,13 +179,15 @@ def apply(
 ) -> dict[str, str]:
     """Apply a policy to image files and write one folder of results for each, and a table of all.
 
-    What ``out`` holds already of the same run is kept. Returns why images failed, by name. Raises
-    ScopegymError when ``out`` belongs to another run.
+    What ``out`` holds already of the same run is kept, and is in the table. Returns why images
+    failed, by name. Raises ScopegymError when ``out`` belongs to another run.
     """
     out = Path(out)
     Policy.load(job.policy)  # refused here rather than by every worker
     _claim(job, out)
     waiting = deque((name, path) for name, path in images.items() if not _done(out, name, path))
+    # One image is done here before another process has started.
+    backend = backend if len(waiting) > 1 else "serial"
     failed: dict[str, str] = {}
     for name, applied in _spread(job, waiting, workers, backend, gpus):
         # What is left of a former state of the file, or of a stack cut short by a kill.
@@ -199,7 +200,7 @@ def apply(
                 _write(result, out)
         if on_image is not None:
             on_image(applied)
-    write_summary(out, images)
+    write_summary(out)
     return failed
 
 
@@ -210,44 +211,13 @@ def _spread(
     backend: Backend,
     gpus: float,
 ) -> Iterator[tuple[str, list[Applied]]]:
-    """Results as they come. Each worker has one image at a time; one that dies is replaced, and its
-    image tried once more."""
-    if not waiting:
-        return
+    """Results as they come; of an image that ends its workers, that it does."""
     workers = min(workers, len(waiting))
-    if backend == "ray":
-        start_ray(cpus=workers)
-    pool = [hire(backend, Applier, job, gpus=gpus) for _ in range(workers)]
-    running: dict[Future[list[Applied]], tuple[Worker, tuple[str, Path]]] = {}
-    deaths: Counter[str] = Counter()
-
-    def begin(worker: Worker) -> None:
-        if waiting:
-            task = waiting.popleft()
-            running[worker.call("apply", *task)] = worker, task
-
-    try:
-        for worker in pool:
-            begin(worker)
-        while running:
-            ready, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ready:
-                worker, (name, path) = running.pop(future)
-                try:
-                    applied = future.result()
-                except WorkerDied as death:
-                    worker.restart(job)
-                    deaths[name] += 1
-                    if deaths[name] < MAX_DEATHS:
-                        waiting.append((name, path))
-                        begin(worker)
-                        continue
-                    applied = [Applied(name, 0, error=f"It ended its worker: {death}.")]
-                begin(worker)
-                yield name, applied
-    finally:
-        for worker in pool:
-            worker.stop()
+    for (name, _), future in spread(waiting, "apply", workers, backend, Applier, job, gpus=gpus):
+        try:
+            yield name, future.result()
+        except WorkerDied as death:
+            yield name, [Applied(name, 0, error=f"It ended its worker: {death}.")]
 
 
 def _write(result: Applied, out: Path) -> None:
@@ -298,11 +268,12 @@ def _claim(job: Job, out: Path) -> None:
         )
 
 
-def write_summary(out: Path, images: Iterable[str]) -> None:
+def write_summary(out: Path) -> None:
     """``results.parquet``: one row for every image and frame that has a result, by name."""
     import pandas as pd
 
-    rows = [_flat(row) for name in sorted(images) for row in _rows(out, name)]
+    names = sorted(folder.name for folder in out.iterdir() if folder.is_dir())
+    rows = [_flat(row) for name in names for row in _rows(out, name)]
     with staged(out) as scratch:
         pd.DataFrame(rows).to_parquet(scratch / TABLE, index=False)
 

@@ -120,12 +120,31 @@ def solve(
             metavar="[FILE.py:]TERM", help="A further reward term, perhaps from a file of yours."
         ),
     ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="PX",
+            help="Search every square of this side by itself; merge the points.",
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="PX", help="From window to window; half a window if not given."
+        ),
+    ] = None,
+    workers: Workers = None,
+    backend: BackendName = "ray",
     plugin: Plugins = None,
     device: Device = "cpu",
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Search the workflow whose result fits best what physics says of IMAGE."""
+    """Search the workflow whose result fits best what physics says of IMAGE.
+
+    With windows the budget is that of each of them.
+    """
     from scopegym.device import check, using
     from scopegym.envs import registry as tasks
     from scopegym.envs.problem import Problem
@@ -146,8 +165,24 @@ def solve(
         counted="count" in judged_by.needs,
     )
     problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
-    with using(check(device)):
-        _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
+    if window is None:
+        if stride is not None:
+            raise ScopegymError("A stride goes with windows: give --window too.")
+        with using(check(device)):
+            _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
+        return
+    files = [Path(term.rpartition(":")[0]) for term in reward or () if ":" in term]
+    settings = {
+        "agent": agent,
+        "budget": budget,
+        "seed": seed,
+        "pick": pick,
+        "workers": workers or os.cpu_count() or 1,
+        "backend": backend,
+        "device": check(device),
+        "plugins": (*(plugin or ()), *files),
+    }
+    _solve_windows(problem, expectation, window, stride, settings, out, as_json)
 
 
 @app.command()
@@ -305,7 +340,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Replay a recipe on images, without any search."""
-    from scopegym.experiments.outputs import staged, to_json, write_table
+    from scopegym.experiments.outputs import staged, to_json, write_answer
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
@@ -317,7 +352,7 @@ def run(
         folder = out if len(images) == 1 else out / path.name
         with staged(folder) as scratch:
             size = done.problem.micrograph.pixel_size_nm
-            write_table(done.answer, size, scratch)
+            write_answer(done.answer, done.state.points, size, scratch)
             (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
     rows = [done.to_dict() for done in replays]
     lines = [
@@ -485,6 +520,35 @@ def _solve(
     _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
 
 
+def _solve_windows(
+    problem: Any,
+    expectation: Any,
+    window: int,
+    stride: int | None,
+    settings: dict[str, Any],
+    out: Path,
+    as_json: bool,
+) -> None:
+    from scopegym.experiments.outputs import staged, write_result
+    from scopegym.experiments.windows import solve_windows, tiled
+
+    problem.check()
+    count = len(tiled(problem, window, stride))
+    with staged(out):
+        pass  # an unwritable folder is refused before the search, not after it
+    title = f"{settings['agent']} on {problem.micrograph.name}"
+    with _progress(count, title, "windows") as advance:
+
+        def on_window(solved: Any) -> None:
+            advance(1, 0.0 if solved.trial is None else solved.trial.score.value)
+
+        result = solve_windows(
+            problem, expectation, window, stride, **settings, on_window=on_window
+        )
+    write_result(result, out)
+    _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
+
+
 def _summary(result: Any, out: Path) -> list[str]:
     found, score = result.found, result.chosen.score
     more = found.detail if found.expected is None else f"{found.expected:.0f} expected"
@@ -494,8 +558,8 @@ def _summary(result: Any, out: Path) -> list[str]:
         f"{found.text} found in {result.problem.micrograph.name}; {more}; spacing "
         f"{result.problem.prior.scale_px:.1f} px.",
         f"Score {score.value:.3f} ({terms}).",
-        f"Workflow: {result.chosen.workflow}",
-        f"{len(result.trials)} workflows in {result.seconds:.1f} s: operators "
+        f"Workflow: {result.way}",
+        f"{result.evaluations} workflows in {result.seconds:.1f} s: operators "
         f"{timing['operators_s']:.1f} s, reward {timing['reward_s']:.1f} s, search "
         f"{timing['search_s']:.1f} s.",
         *(f"Note: {warning}" for warning in result.warnings),

@@ -15,6 +15,7 @@ from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.operators.clustering import connected_regions
+from scopegym.operators.regions import regions
 
 A = TypeVar("A", bound=Artifact)
 
@@ -109,6 +110,8 @@ def _(answer: Points, problem: Problem) -> Finding:
 @found.register
 def _(answer: Labels, problem: Problem) -> Finding:
     del problem
+    if answer.background is not None:
+        return _regions(answer)
     patterns = by_area(answer.map)
     shares = area_shares(patterns)
     regions = int(connected_regions(patterns).max()) + 1
@@ -116,6 +119,21 @@ def _(answer: Labels, problem: Problem) -> Finding:
     detail = f"{' / '.join(f'{100 * share:.0f} %' for share in shares)} of the area"
     numbers = {"patterns": len(shares), "regions": regions, "area_shares": shares}
     return Finding(len(shares), "patterns", where, detail, numbers=FrozenDict(numbers))
+
+
+def _regions(answer: Labels) -> Finding:
+    """Regions on a background: how many, and how much of the field."""
+    numbers = region_numbers(answer)
+    count, share = int(numbers.max()), float(np.mean(numbers > 0))
+    detail = f"{100 * share:.1f} % of the area"
+    plain = FrozenDict({"regions": count, "area_fraction": share})
+    return Finding(count, "disordered regions", detail=detail, numbers=plain)
+
+
+def region_numbers(answer: Labels) -> Array:
+    """The connected regions of labels on a background, from 1 by area, uint16 ``[H, W]``; 0 on the
+    background."""
+    return regions(answer.map != answer.background).map.astype(np.uint16)
 
 
 def by_area(labels: Array) -> Array:

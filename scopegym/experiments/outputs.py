@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import singledispatch
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from scopegym.artifacts import Labels, Points
+from scopegym.artifacts import Array, Artifact, Labels, Points
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
-from scopegym.experiments.findings import by_area
+from scopegym.experiments.findings import by_area, region_numbers
 from scopegym.experiments.solve import Result
+from scopegym.experiments.windows import Windowed
 
 
 @contextmanager
@@ -52,23 +53,28 @@ def _unwritable(folder: Path, error: OSError) -> ScopegymError:
 
 def write_result(result: Result, folder: str | Path) -> None:
     """Write ``result.json``, ``workflow.yaml``, the table of the answer, ``overlay.png``,
-    ``front.png`` and ``report.html``."""
+    ``front.png`` and ``report.html``; for windows, ``windows.png`` too."""
+    from scopegym.experiments.maps import write_maps
     from scopegym.experiments.pictures import write_front, write_overlay
     from scopegym.experiments.report import write_report
 
     with staged(folder) as scratch:
-        write_table(result.answer, result.problem.micrograph.pixel_size_nm, scratch)
+        size = result.problem.micrograph.pixel_size_nm
+        write_answer(result.answer, result.state.points, size, scratch)
         write_overlay(result, scratch / "overlay.png")
         write_front(result, scratch / "front.png")
         write_report(result, scratch / "report.html")
+        if isinstance(result, Windowed):
+            write_maps(result, scratch / "windows.png")
         (scratch / "workflow.yaml").write_text(
-            recipe(result.problem, result.chosen), encoding="utf-8"
+            recipe(result.problem, result.chosen, **result.recorded), encoding="utf-8"
         )
         (scratch / "result.json").write_text(to_json(result.to_dict()), encoding="utf-8")
 
 
-def recipe(problem: Problem, chosen: Trial) -> str:
-    """The chosen workflow as recipe text, with what it was made for and what it scored."""
+def recipe(problem: Problem, chosen: Trial, **recorded: Any) -> str:
+    """The chosen workflow as recipe text, with what it was made for, what it scored, and further
+    entries."""
     micrograph = problem.micrograph
     return chosen.workflow.to_yaml(
         prior=problem.prior,
@@ -84,7 +90,17 @@ def recipe(problem: Problem, chosen: Trial) -> str:
             "value": chosen.score.value,
             "terms": dict(chosen.score.terms),
         },
+        **recorded,
     )
+
+
+def write_answer(
+    answer: Artifact, points: Points | None, pixel_size_nm: float | None, folder: Path
+) -> None:
+    """Write the answer's table, and beside a mask the points that it was drawn from."""
+    write_table(answer, pixel_size_nm, folder)
+    if isinstance(answer, Labels) and answer.background is not None and points is not None:
+        write_points(points, pixel_size_nm, folder, {"class": points.classes})
 
 
 @singledispatch
@@ -96,10 +112,18 @@ def write_table(answer: object, pixel_size_nm: float | None, folder: Path) -> No
 
 @write_table.register
 def _(answer: Points, pixel_size_nm: float | None, folder: Path) -> None:
-    """``points.csv``: ``y_px,x_px,y_nm,x_nm,sigma_px,strength``; unknown figures stay empty."""
+    """``points.csv``; unknown figures stay empty."""
+    write_points(answer, pixel_size_nm, folder, {})
+
+
+def write_points(
+    points: Points, pixel_size_nm: float | None, folder: Path, more: Mapping[str, Array]
+) -> None:
+    """Write ``points.csv``: ``y_px,x_px,y_nm,x_nm,sigma_px,strength`` and ``more`` columns."""
     size = float("nan") if pixel_size_nm is None else pixel_size_nm
-    columns = (*answer.yx.T, *(answer.yx.T * size), answer.sigma_px, answer.strength)
-    lines = ["y_px,x_px,y_nm,x_nm,sigma_px,strength"]
+    known = (*points.yx.T, *(points.yx.T * size), points.sigma_px, points.strength)
+    columns = (*known, *more.values())
+    lines = [",".join(("y_px", "x_px", "y_nm", "x_nm", "sigma_px", "strength", *more))]
     lines += [
         ",".join("" if np.isnan(value) else f"{value:.6g}" for value in row)
         for row in zip(*columns, strict=True)
@@ -109,14 +133,18 @@ def _(answer: Points, pixel_size_nm: float | None, folder: Path) -> None:
 
 @write_table.register
 def _(answer: Labels, pixel_size_nm: float | None, folder: Path) -> None:
-    """``labels.tif``: the pattern of every pixel, from 0 by area, uint16 of the image's size."""
+    """``labels.tif``: the pattern of every pixel, from 0 by area, uint16 of the image's size; or
+    ``mask.tif`` where there is a background: 0 there, the number of the region elsewhere."""
     import tifffile
 
     settings: dict[str, Any] = {}
     if pixel_size_nm is not None:
         per_cm = 1e7 / pixel_size_nm
         settings = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / "labels.tif", by_area(answer.map), compression="zlib", **settings)
+    masked = answer.background is not None
+    name = "mask.tif" if masked else "labels.tif"
+    numbers = region_numbers(answer) if masked else by_area(answer.map)
+    tifffile.imwrite(folder / name, numbers, compression="zlib", **settings)
 
 
 def to_json(plain: Any) -> str:

@@ -117,19 +117,26 @@ def _(answer: Points, axes: Any, prior: Prior, zoom: int) -> None:
 
 @mark.register
 def _(answer: Labels, axes: Any, prior: Prior, zoom: int) -> None:
-    """Every pattern in its colour, and a line where two of them meet."""
+    """Every pattern in its colour, but for a background, and a line where two of them meet."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
     del prior, zoom
-    patterns = by_area(answer.map)
+    masked = answer.background is not None
+    patterns = in_or_out(answer) if masked else by_area(answer.map)
     colours = np.array([to_rgba(colour, TINT) for colour in PATTERNS])
+    colours[0, 3] *= not masked
     axes.imshow(colours[patterns % len(PATTERNS)], interpolation="nearest")
     width = 1.5
     edges = list(boundaries(patterns))
     lines = LineCollection(edges, colors="white", linewidths=width, capstyle="projecting")
     lines.set_path_effects(_seam(width))
     axes.add_collection(lines)
+
+
+def in_or_out(answer: Labels) -> Array:
+    """1 in any region and 0 on the background, uint16 ``[H, W]``."""
+    return (answer.map != answer.background).astype(np.uint16)
 
 
 def boundaries(patterns: Array) -> Array:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scopegym.artifacts import State
+from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import Outcome
+from scopegym.experiments.windows import judged, rerun
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
@@ -27,10 +28,14 @@ class Replay(Outcome):
     trial: Trial
     same_image: bool
     recorded: float | None
+    #: What the recipe's windows give together, where it has windows in place of a workflow.
+    merged: Points | None = None
 
     @property
     def state(self) -> State:
         """The state that the recipe's workflow leaves."""
+        if self.merged is not None:
+            return State.start(self.problem.source).having(self.merged)
         return self.problem.run(self.trial.workflow)
 
     @property
@@ -72,13 +77,15 @@ def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
     reward = Reward.from_dict(recipe.recorded.get("reward"))
     problem = Problem(micrograph, prior, task, reward)
     problem.check()
-    trial = problem.evaluate(recipe.workflow)
+    windows = recipe.recorded.get("windows")
+    merged = None if windows is None else rerun(problem, windows)
+    trial = problem.evaluate(recipe.workflow) if merged is None else judged(problem, merged)
     if trial.failure is not None:
         raise ScopegymError(f"The recipe fails on '{micrograph.name}': {trial.failure}.")
     score = recipe.recorded.get("score")
     value = score.get("value") if isinstance(score, dict) else None
     recorded = float(value) if isinstance(value, int | float) else None
-    return Replay(problem, trial, same, recorded)
+    return Replay(problem, trial, same, recorded, merged)
 
 
 def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> Prior:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scopegym.artifacts import Labels, Points
 from scopegym.envs.problem import Trial
 from scopegym.experiments.findings import Finding, area_shares, by_area, found, noun
+from scopegym.experiments.maps import Map, maps
 from scopegym.experiments.outputs import recipe
 from scopegym.experiments.pictures import (
     PATTERNS,
@@ -26,10 +27,12 @@ from scopegym.experiments.pictures import (
     VALUE,
     Axis,
     grey_levels,
+    in_or_out,
     length_name,
     telling_axes,
 )
 from scopegym.experiments.solve import Result
+from scopegym.experiments.windows import Windowed
 from scopegym.prior import Prior
 from scopegym.rewards.base import Term
 from scopegym.space import Scale
@@ -41,6 +44,8 @@ PAGE_IMAGE_PX = 1600
 PAGE_LABELS_PX = 400
 #: Characters that the layers of all trials may take; those of lowest value go without beyond it.
 MOST_CHARACTERS = 1_600_000
+#: Colours in the key to a map of numbers.
+KEY_COLOURS = 3
 #: Where a figure of the prior came from, in words.
 SOURCES = {
     "crystal": "from the crystal",
@@ -82,18 +87,24 @@ class Entry:
 
 def entries(result: Result) -> list[Entry]:
     """The trials to show in full, by number of evaluation."""
-    numbers = {id(trial): number for number, trial in enumerate(result.trials, 1)}
+    numbers = {id(trial): number for number, trial in enumerate(_trials(result), 1)}
     trials = {id(trial): trial for trial in (*result.front, result.chosen)}
     left = MOST_CHARACTERS
     shown = []
     for trial in sorted(trials.values(), key=lambda t: (t is not result.chosen, -t.score.value)):
-        answer = result.problem.run(trial.workflow).get(result.problem.task.answer)
+        answer = result.state_of(trial).get(result.problem.task.answer)
         drawn = layer(answer)
         size = len(json.dumps(drawn))
         drawn, left = (drawn, left - size) if size <= left else (None, left)
         finding = found(answer, result.problem)
         shown.append(Entry(numbers[id(trial)], trial, _marks(result, trial), finding, drawn))
     return sorted(shown, key=lambda entry: entry.number)
+
+
+def _trials(result: Result) -> tuple[Trial, ...]:
+    """All trials, and last the chosen one where steps without effect were left out of it."""
+    tried = any(trial is result.chosen for trial in result.trials)
+    return result.trials if tried else (*result.trials, result.chosen)
 
 
 def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
@@ -123,11 +134,13 @@ def _(answer: Points) -> dict[str, Any]:
 
 @layer.register
 def _(answer: Labels) -> dict[str, Any]:
-    patterns = by_area(answer.map)
+    masked = answer.background is not None
+    patterns = in_or_out(answer) if masked else by_area(answer.map)
     zoom = min(1.0, PAGE_LABELS_PX / max(patterns.shape))
     rows, columns = (_nearest(length, max(1, round(zoom * length))) for length in patterns.shape)
     small = np.minimum(patterns[np.ix_(rows, columns)], 255).astype(np.uint8)
-    return {"kind": "labels", "map": _png(small), "shares": area_shares(patterns)}
+    names = ["ordered", "disordered"] if masked else []
+    return {"kind": "labels", "map": _png(small), "shares": area_shares(patterns), "names": names}
 
 
 def _nearest(length: int, count: int) -> NDArray[np.intp]:
@@ -149,8 +162,9 @@ def _content(result: Result) -> dict[str, Any]:
         "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun(problem)),
         "entries": shown,
         "chosen": chosen,
-        "recipes": {e.number: recipe(result.problem, e.trial) for e in shown},
+        "recipes": {e.number: recipe(result.problem, e.trial, **result.recorded) for e in shown},
         "steps": {e.number: [_step(result, step) for step in e.trial.workflow] for e in shown},
+        "maps": [_cells(one) for one in maps(result)] if isinstance(result, Windowed) else [],
         "terms": [_term(term, result) for term in problem.reward.terms],
         "axes": [axis.name for axis in telling_axes(result)],
         "timing": _timing(result.timing),
@@ -170,7 +184,7 @@ def _data(result: Result, shown: list[Entry], chosen: Entry) -> dict[str, Any]:
         "colours": PATTERNS,
         "tint": TINT,
         "axes": [axis.to_dict() for axis in axes],
-        "trials": [_row(trial) for trial in result.trials],
+        "trials": [_row(trial) for trial in _trials(result)],
         "entries": [
             {
                 "number": e.number,
@@ -257,6 +271,18 @@ def _step(result: Result, step: Step) -> dict[str, Any]:
         length = lengths(pixels[name], size) if isinstance(space, Scale) else ""
         rows.append((name, f"{text} {unit}".strip(), length))
     return {"name": step.op, "about": sentence(operator.__doc__), "rows": rows}
+
+
+def _cells(one: Map) -> dict[str, Any]:
+    """A map as the coloured squares of a drawing, and a key to the colours."""
+    low, high = one.bounds
+    shown = range(len(one.names)) if one.names else np.linspace(low, high, KEY_COLOURS)
+    return {
+        "title": one.title,
+        "shape": one.values.shape,
+        "cells": [(y, x, one.colour(v), one.text(v)) for (y, x), v in np.ndenumerate(one.values)],
+        "key": [(one.colour(value), one.text(value)) for value in shown],
+    }
 
 
 def _term(term: Term, result: Result) -> dict[str, Any]:

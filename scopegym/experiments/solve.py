@@ -52,7 +52,31 @@ class Result(Outcome):
     @property
     def state(self) -> State:
         """The state that the chosen workflow leaves."""
-        return self.problem.run(self.chosen.workflow)
+        return self.state_of(self.chosen)
+
+    def state_of(self, trial: Trial) -> State:
+        """The state that the workflow of a trial leaves."""
+        return self.problem.run(trial.workflow)
+
+    @property
+    def evaluations(self) -> int:
+        """How many workflows were tried."""
+        return len(self.trials)
+
+    @property
+    def executions(self) -> int:
+        """Operator executions spent, before cache hits."""
+        return sum(trial.executions for trial in self.trials)
+
+    @property
+    def way(self) -> str:
+        """How the result came about, in a line."""
+        return str(self.chosen.workflow)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a recipe needs beside the workflow."""
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -63,8 +87,8 @@ class Result(Outcome):
             "agent": self.agent,
             "seed": self.seed,
             "budget": self.budget,
-            "evaluations": len(self.trials),
-            "operator_executions": sum(trial.executions for trial in self.trials),
+            "evaluations": self.evaluations,
+            "operator_executions": self.executions,
             "seconds": self.seconds,
             "timing": self.timing,
             "prior": self.problem.prior.to_dict(),
@@ -119,12 +143,16 @@ def search(
     seed: int,
     pick: Pick = "value",
     on_trial: Callable[[Trial], None] | None = None,
+    first: Sequence[Workflow] = (),
 ) -> Result:
-    """Spend the budget on a problem and choose from what was found."""
+    """Spend the budget on a problem and choose from what was found.
+
+    The workflows ``first`` are tried before the agent's, at the cost of the same budget.
+    """
     problem.check()
     start = time.perf_counter()
     trials = []
-    for trial in _search(problem, agent, budget, seed):
+    for trial in _search(problem, agent, budget, seed, first):
         trials.append(trial)
         if on_trial is not None:
             on_trial(trial)
@@ -150,12 +178,16 @@ def search(
     )
 
 
-def _search(problem: Problem, agent: str, budget: int, seed: int) -> Iterator[Trial]:
-    """The agent's trials, after that of finding nothing where the budget pays for both."""
-    null, expert = problem.task.null, problem.task.expert
-    if null is not None and len(null) + len(expert) <= budget:
-        budget -= len(null)
-        yield problem.evaluate(null)
+def _search(
+    problem: Problem, agent: str, budget: int, seed: int, first: Sequence[Workflow]
+) -> Iterator[Trial]:
+    """The agent's trials, after those of finding nothing and of the workflows to try first, where
+    the budget pays for them beside the expert's."""
+    null = problem.task.null
+    for workflow in (*(() if null is None else (null,)), *first):
+        if len(workflow) + len(problem.task.expert) <= budget:
+            budget -= len(workflow)
+            yield problem.evaluate(workflow)
     yield from agents[agent].search(problem, budget, seed)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from scopegym.artifacts import Array, Features, Labels
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Choice, Integer, Scale
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 #: Clusters are fitted to at most this many places, drawn once; neighbours repeat each other.
 MOST_FITTED = 10_000
@@ -116,9 +119,7 @@ def gmm(
     criteria: dict[int, float] = {}
 
     def fit(values: Array, count: int) -> Callable[[Array], Array]:
-        from sklearn.mixture import GaussianMixture
-
-        model = GaussianMixture(count, covariance_type=covariance, random_state=0).fit(values)
+        model = mixture(values, count, covariance)
         criteria[count] = float(model.bic(values))
         return model.predict
 
@@ -128,6 +129,13 @@ def gmm(
     if choose == "fixed":
         return _clustered(features, clusters, fit)
     return _chosen(features, clusters, fit, evidence)
+
+
+def mixture(values: Array, count: int, covariance: str) -> GaussianMixture:
+    """A mixture of ``count`` Gaussians fitted to values ``[M, D]``, always the same."""
+    from sklearn.mixture import GaussianMixture
+
+    return GaussianMixture(count, covariance_type=covariance, random_state=0).fit(values)
 
 
 @operator
@@ -181,7 +189,7 @@ def majority_smooth(
         counts = np.rint(counts) + 0.5 * mine
         winner[counts > best] = label
         best = np.maximum(best, counts)
-    return Labels(winner)
+    return Labels(winner, labels.background)
 
 
 @operator
@@ -205,7 +213,7 @@ def drop_small(
     if not small.any():
         return labels
     nearest = distance_transform_edt(small, return_distances=False, return_indices=True)
-    return Labels(labels.map[tuple(nearest)])
+    return Labels(labels.map[tuple(nearest)], labels.background)
 
 
 def connected_regions(labels: Array) -> Array:
@@ -254,7 +262,7 @@ def _values(features: Features) -> Array:
     return features.values
 
 
-def _scaled(features: Features) -> Array:
+def scaled(features: Features) -> Array:
     """Values about their mean in units of their overall spread: nothing depends on their unit."""
     values = _values(features)
     deviation = values - values.mean(axis=0)
@@ -268,7 +276,7 @@ def _sample(count: int, most: int) -> Array:
     return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
-def _sampled(values: Array, most: int) -> Array:
+def sampled(values: Array, most: int) -> Array:
     """At most this many of the rows, always the same."""
     return values[_sample(len(values), most)]
 
@@ -285,8 +293,8 @@ def _allowed(features: Features, values: Array, clusters: int) -> int:
 
 
 def _clustered(features: Features, clusters: int, fit: Fit, most: int = MOST_FITTED) -> Labels:
-    values = _scaled(features)
-    fitted = _sampled(values, most)
+    values = scaled(features)
+    fitted = sampled(values, most)
     count = _allowed(features, fitted, clusters)
     predicted = _predict(fit, fitted, count, values)
     return upsample(features, predicted)
@@ -294,8 +302,8 @@ def _clustered(features: Features, clusters: int, fit: Fit, most: int = MOST_FIT
 
 def _chosen(features: Features, most: int, fit: Fit, quality: Quality) -> Labels:
     """Clusters in the number of the best quality among those that are really there."""
-    values = _scaled(features)
-    fitted = _sampled(values, MOST_FITTED)
+    values = scaled(features)
+    fitted = sampled(values, MOST_FITTED)
     some = _sample(len(values), MOST_PAIRED)
     near = _neighbours(features, some)
     best, answer = -math.inf, np.zeros(len(values), dtype=np.int64)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scopegym.artifacts import Points
 from scopegym.crystal import Crystal, Projection
-from scopegym.datasets.simulate import COLUMN_SIGMA_NM, simulate_crystal
+from scopegym.datasets.simulate import COLUMN_SIGMA_NM, simulate_crystal, simulate_gradient
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 
@@ -257,3 +257,31 @@ def test_bad_arguments_are_refused_by_name(arguments, rule):
         return
     with pytest.raises(ScopegymError, match=rule):
         simulate_crystal(STO, **{"shape": (32, 32), **arguments})
+
+
+# A gradient ---------------------------------------------------------------------------------
+
+
+def test_a_gradient_fades_and_blurs_to_the_right():
+    image = simulate_gradient(LONE, (160, 640), 0.05, contrast=10.0, blur=2.0, seed=1)
+    columns, sharp = truth(image), COLUMN_SIGMA_NM / 0.05
+    inner = columns[columns.inner(8)]
+    for (y, x), sigma in zip(inner.yx, inner.sigma_px, strict=True):
+        assert sigma == pytest.approx(sharp * 2 ** (x / 640), rel=0.01)
+        part = image.data[round(y) - 8 : round(y) + 9, round(x) - 8 : round(x) + 9].astype(float)
+        # The volume of a Gaussian of height 10^-share and this width.
+        assert part.sum() == pytest.approx(2 * np.pi * sigma**2 * 10 ** (-x / 640), rel=0.03)
+
+
+def test_the_noise_of_a_gradient_fades_with_it():
+    noise = (
+        simulate_gradient(STO, (200, 400), noise=0.2, seed=1).data
+        - simulate_gradient(STO, (200, 400), seed=1).data
+    )
+    assert noise[:, :20].std() / noise[:, -20:].std() == pytest.approx(10**0.95, rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"contrast": 0.5}, {"blur": math.nan}, {"noise": -1.0}])
+def test_a_gradient_that_is_none_is_refused(wrong):
+    with pytest.raises(ScopegymError, match="must"):
+        simulate_gradient(STO, **wrong)

@@ -21,6 +21,7 @@ import scopegym  # noqa: F401 - registers the environments
 from scopegym.artifacts import Image, digest
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.envs.actions import BINS
 from scopegym.envs.encodings import FlatActions, MultiDiscreteActions
 from scopegym.envs.episode import FAILED, ILLEGAL
 from scopegym.envs.problem import Problem
@@ -109,7 +110,7 @@ def test_arguments_pass_through_make():
     env.reset(seed=0)
     assert env.rules.horizon == 2 and env.rules.actions.operators == ("gaussian", "local_maxima")
     assert set(env.episode.score.terms) == set(reward.weights)
-    assert env.action_space.n == 3 + 8
+    assert env.action_space.n == 3 + BINS
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -143,7 +144,7 @@ def test_masks_are_exact_wherever_an_episode_gets(task: str):
             ended = stopped or cut_off
 
 
-@pytest.mark.parametrize("action", [-1, 24, 10**6])
+@pytest.mark.parametrize("action", [-1, 26, 10**6])
 def test_an_action_beyond_the_space_is_illegal_and_not_an_error(env: WorkflowEnv, action: int):
     env.reset(seed=0)
     _, reward, stopped, cut_off, info = env.step(action)

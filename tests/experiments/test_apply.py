@@ -127,14 +127,24 @@ import test_apply as t
 from scopegym.experiments.apply import apply
 from scopegym.experiments.collection import files
 if __name__ == "__main__":
-    apply(t.JOB, files([sys.argv[1]]), sys.argv[2], workers=2, backend=sys.argv[3])
+    apply(t.LONG, files([sys.argv[1]]), sys.argv[2], workers=2, backend=sys.argv[3])
 """
+
+#: Long enough that a kill finds the work half done.
+LONG = replace(JOB, refine=8)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed-long")
+    assert apply(LONG, files([folder]), out, backend="serial") == {}
+    return out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["processes", "ray"])
 def test_killed_worker_and_killed_driver_leave_no_trace(
-    backend: str, folder: Path, undisturbed: Path, tmp_path
+    backend: str, folder: Path, undisturbed_long: Path, tmp_path
 ):
     program, out = tmp_path / "driver.py", tmp_path / "out"
     program.write_text(PROGRAM)
@@ -154,8 +164,8 @@ def test_killed_worker_and_killed_driver_leave_no_trace(
     subprocess.run(command, env=environment, check=True, timeout=300)
     # What was done is not done again, and nothing differs from a run without kills.
     assert {p: p.stat().st_mtime_ns for p in left} == left
-    pd.testing.assert_frame_equal(table(out), table(undisturbed))
-    assert written(out) == written(undisturbed)
+    pd.testing.assert_frame_equal(table(out), table(undisturbed_long))
+    assert written(out) == written(undisturbed_long)
 
 
 def wait_for(condition, driver: subprocess.Popen, seconds: float = 200) -> None:
@@ -169,7 +179,7 @@ def a_worker(driver: int, backend: str) -> int:
     """The process of a worker of this driver."""
     mark = "spawn_main" if backend == "processes" else "_Made"
     for line in subprocess.run(
-        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+        ["ps", "-wweo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines():
         pid, session, args = (
             line.split(None, 2) if len(line.split(None, 2)) == 3 else ("0", "0", "")

@@ -73,7 +73,14 @@ def state_of(micrograph: Micrograph, source: Source | None = None) -> State:
     assert isinstance(truth, Points)
     spread = 0.04 * SPACING_NM / micrograph.pixel_size_nm
     yx = truth.yx + rng.normal(0, spread, truth.yx.shape)
-    points = Points(yx, truth.shape, truth.sigma_px, 0.2 + truth.strength * rng.random(len(yx)))
+    points = Points(
+        yx,
+        truth.shape,
+        truth.sigma_px,
+        0.2 + truth.strength * rng.random(len(yx)),
+        np.where((yx < 0.4 * np.array(truth.shape)).all(axis=1), -1, truth.strength < 0.8),
+        -np.abs(rng.normal(size=len(yx))),
+    )
     source = micrograph.normalized() if source is None else source
     return full_state(source, points[points.inner(0)])
 
@@ -465,7 +472,7 @@ def test_same_sample_at_twice_the_magnification_gives_the_same(name: str) -> Non
     small, large = (state_of(crystal(s, noise=0.0)) for s in (12.0, 24.0))
     large = replace(
         large,
-        points=Points(2 * small.points.yx, large.image.shape, strength=small.points.strength),
+        points=replace(small.points, yx=2 * small.points.yx, shape=large.image.shape),
         features=Features(small.features.values, 2 * small.features.centres_yx, large.image.shape),
         labels=Labels(np.kron(small.labels.map, np.ones((2, 2), np.int32))),
     )
@@ -481,6 +488,12 @@ def test_same_sample_at_twice_the_magnification_gives_the_same(name: str) -> Non
     assert agreement(operator, one, two, 12.0) > 0.95
 
 
+def seen_by_both(features: Features, corner: tuple[int, int], shape: tuple[int, int]) -> Features:
+    """The features of points well inside a part of the field: another border cuts others off."""
+    inner = Points(features.centres_yx - corner, shape).inner(20.0)
+    return Features(features.values[inner], features.centres_yx[inner] - corner, shape)
+
+
 @every_operator
 def test_moved_field_of_view_gives_the_same_in_what_both_show(name: str) -> None:
     operator, (dy, dx) = registry[name], (7, 4)
@@ -489,7 +502,7 @@ def test_moved_field_of_view_gives_the_same_in_what_both_show(name: str) -> None
 
     def cut(top: int, left: int) -> State:
         source = Source(whole.image.pixels[top : top + height, left : left + width])
-        moved = Points(whole.points.yx - (top, left), source.shape, strength=whole.points.strength)
+        moved = replace(whole.points, yx=whole.points.yx - (top, left), shape=source.shape)
         inside = moved.inner(0)
         labels = Labels(whole.labels.map[top : top + height, left : left + width])
         centres = whole.features.centres_yx - (top, left)
@@ -509,4 +522,6 @@ def test_moved_field_of_view_gives_the_same_in_what_both_show(name: str) -> None
         one, two = Image(one.pixels[dy:, dx:]), Image(two.pixels[:-dy, :-dx])
     elif isinstance(one, Labels):
         one, two = Labels(one.map[dy:, dx:]), Labels(two.map[:-dy, :-dx])
+    elif isinstance(one, Features) and Points in operator.inputs:
+        one, two = seen_by_both(one, (dy, dx), common), seen_by_both(two, (0, 0), common)
     assert agreement(operator, one, two, 10.0) > 0.95
