@@ -60,7 +60,7 @@ def play(episode: Episode, *steps: Step) -> Episode:
 
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda a: f"{type(a).__name__} {a.nbytes}")
 def test_every_artifact_has_finite_figures_and_a_thumbnail(artifact):
-    with np.errstate(all="raise"):
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
         figures = statistics(artifact, PRIOR)
     assert figures.shape == (len(NAMES[type(artifact)]),) and np.isfinite(figures).all()
     seen = picture(artifact, whole(SHAPE if not isinstance(artifact, Image) else artifact.shape))
