@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from scopegym import operators, rewards
+from scopegym import envs, operators, rewards
 from scopegym.crystal import Crystal
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph, load
@@ -26,6 +26,7 @@ __all__ = [
     "ScopegymError",
     "Step",
     "Workflow",
+    "envs",
     "load",
     "operator",
     "operators",

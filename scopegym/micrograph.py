@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from scopegym.artifacts import Array, Artifact, Source, array_digest, digest, readonly
-from scopegym.cache import current
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 
@@ -80,15 +79,15 @@ class Micrograph:
         return Micrograph(frames[index], self.pixel_size_nm, name, self.metadata)
 
     def normalized(self) -> Source:
-        """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped; kept in
-        the current cache.
+        """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped; computed
+        once.
 
         Raises ScopegymError for a stack and for an image without contrast.
         """
-        derivation = digest("normalized", self.key)
-        return current().get(derivation, lambda: self._normalized(derivation))
+        return self._source
 
-    def _normalized(self, derivation: str) -> Source:
+    @cached_property
+    def _source(self) -> Source:
         if self.data.ndim != 2:
             raise ScopegymError(
                 f"'{self.name}' is a stack of {len(self.data)} frames where one image is needed; "
@@ -98,7 +97,7 @@ class Micrograph:
         if not high > low:
             raise ScopegymError(f"'{self.name}' is constant ({low:g}); there is nothing to find.")
         pixels = (self.data.astype(np.float64) - low) / (high - low)
-        return Source(pixels.astype(np.float32), derivation=derivation)
+        return Source(pixels.astype(np.float32), derivation=digest("normalized", self.key))
 
 
 def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:

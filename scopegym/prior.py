@@ -24,8 +24,8 @@ class Prior:
     ``neighbour_sums_px`` holds, for each kind of column, the sum of the distances to its four
     nearest neighbours. ``lattice_px`` are the two in-plane lattice vectors (y, x).
     ``contrast`` says whether columns are brighter or darker than what lies between them.
-    ``disordered`` is the range in which the disordered share of the field must lie.
     ``sources`` names where each figure came from: ``crystal``, ``given`` or ``estimated``.
+    ``disordered`` is the range in which the disordered share of the field must lie.
     """
 
     scale_px: float
@@ -33,8 +33,8 @@ class Prior:
     neighbour_sums_px: tuple[float, ...] = ()
     lattice_px: tuple[Vector, Vector] | None = None
     contrast: Literal["bright", "dark"] = "bright"
-    disordered: tuple[float, float] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    disordered: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale_px) and self.scale_px > 0):

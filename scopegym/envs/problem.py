@@ -150,9 +150,8 @@ class Problem:
 
     @property
     def source(self) -> Source:
-        """The normalised picture, from this problem's cache."""
-        with using(self.cache):
-            return self.micrograph.normalized()
+        """The normalised picture."""
+        return self.micrograph.normalized()
 
     def check(self) -> None:
         """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
