@@ -29,6 +29,10 @@ class Cache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To another process a cache travels empty: what it holds can be computed there.
+        return Cache, (self.max_bytes,)
+
     def get(self, key: Any, compute: Callable[[], V]) -> V:
         """The value under this key, computed and kept if it is not there.
 

@@ -136,3 +136,16 @@ def test_another_thread_has_the_cache_of_the_process() -> None:
         thread.start()
         thread.join()
     assert seen == [module._shared]
+
+
+def test_a_cache_travels_empty_and_a_problem_with_it():
+    import pickle
+
+    from scopegym.envs.problem import registry as tasks
+
+    problem = tasks["atoms"].sample(np.random.default_rng(0))
+    score = problem.evaluate(tasks["atoms"].expert).score
+    assert len(problem.cache) > 0
+    again = pickle.loads(pickle.dumps(problem))
+    assert len(again.cache) == 0 and again.cache.max_bytes == problem.cache.max_bytes
+    assert again.evaluate(tasks["atoms"].expert).score == score
