@@ -98,3 +98,29 @@ def _(truth: Labels, found: object, prior: Prior) -> float:
         return 0.0
     judge = label_accuracy if truth.background is None else mask_overlap
     return judge(found, truth)
+
+
+def chance(truth: object) -> float:
+    """The agreement that an answer without any knowledge reaches: the share of the largest label
+    where every pixel has one, otherwise 0."""
+    if isinstance(truth, Labels) and truth.background is None:
+        return float(np.unique(truth.map, return_counts=True)[1].max() / truth.map.size)
+    return 0.0
+
+
+@singledispatch
+def measure(truth: object) -> str:
+    """What ``agreement`` with this kind of truth is called."""
+    del truth
+    return "agreement"
+
+
+@measure.register
+def _(truth: Points) -> str:
+    del truth
+    return "F1"
+
+
+@measure.register
+def _(truth: Labels) -> str:
+    return "accuracy" if truth.background is None else "IoU"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -63,10 +63,22 @@ class Prior:
         """Identity for caches."""
         return digest(repr(self.to_dict()))
 
-    def cropped(self, shape: tuple[int, int], of: tuple[int, int]) -> Prior:
+    def cropped(self, shape: Sequence[float], of: Sequence[float]) -> Prior:
         """The prior for a part of ``shape`` (H, W) of a field of shape ``of``."""
         share = shape[0] * shape[1] / (of[0] * of[1])
         return replace(self, count=None if self.count is None else self.count * share)
+
+    def stretched(self, zoom: float) -> Prior:
+        """The prior for pixels that are smaller by this factor: lengths grow, and fewer columns
+        lie in as many pixels."""
+        lattice = self.lattice_px
+        return replace(
+            self,
+            scale_px=self.scale_px * zoom,
+            count=None if self.count is None else self.count / zoom**2,
+            neighbour_sums_px=tuple(length * zoom for length in self.neighbour_sums_px),
+            lattice_px=None if lattice is None else tuple((y * zoom, x * zoom) for y, x in lattice),  # type: ignore[arg-type]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""

@@ -99,7 +99,7 @@ def _home(entry: Any) -> str:
     return str(getattr(getattr(entry, "function", entry), "__module__", ""))
 
 
-def load_plugin(path: str | Path) -> None:
+def load_plugin(path: str | Path) -> ModuleType:
     """Run a user's file of operators, rewards or tasks, so that they register themselves.
 
     Raises ScopegymError when the file is missing or fails.
@@ -119,6 +119,7 @@ def load_plugin(path: str | Path) -> None:
         del sys.modules[name]
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ScopegymError(f"The plug-in '{path}' fails: {reason}") from error
+    return module
 
 
 def load_entry_points() -> None:

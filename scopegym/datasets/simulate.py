@@ -84,7 +84,12 @@ def simulate_crystal(
         image.astype(np.float32),
         pixel_size_nm * (1 + calibration_error),
         name=f"simulated {projection.name} #{seed}",
-        metadata={"true_pixel_size_nm": pixel_size_nm, "rotation_deg": rotation_deg},
+        metadata={
+            "true_pixel_size_nm": pixel_size_nm,
+            "rotation_deg": rotation_deg,
+            "noise": noise,
+            "dose": dose,
+        },
         truth=truth,
     )
 

@@ -24,9 +24,10 @@ TRAINING = (
 )
 
 #: Four physical claims that must all hold: any one alone can be fooled (a blank, a square grid of
-#: the right count, random points, the right lattice shifted by half a cell).
+#: the right count, random points, the right lattice shifted by half a cell). Version 1: an image
+#: of noise is no evidence of columns.
 REWARD = Reward(
-    "atoms-v0",
+    "atoms-v1",
     {"count_error": 1, "spacing_error": 1, "spacing_excess": 1, "image_evidence": 1},
     "product",
 )

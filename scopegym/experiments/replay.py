@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
@@ -18,6 +20,53 @@ from scopegym.workflow import Recipe
 
 #: Scores this close are the same; other library versions differ in the last digits.
 SAME_SCORE = 1e-4
+#: A table of recipes and the images they were made for, as ``benchmark`` writes it; the last
+#: columns but one name files, seen from the table's folder.
+TABLE_COLUMNS = (
+    "image",
+    "regime",
+    "agent",
+    "seed",
+    "score",
+    "truth",
+    "image_file",
+    "recipe_file",
+    "workflow",
+)
+
+
+class Row(NamedTuple):
+    """A line of a table of recipes: the files, and the score that the table states."""
+
+    recipe: Path
+    image: Path
+    score: float
+
+
+def read_table(path: Path) -> list[Row]:
+    """The recipes of a table and their images.
+
+    Raises ScopegymError when it cannot be read, lacks a column or has no line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = [*csv.DictReader(lines)]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "not a table"
+        raise ScopegymError(f"The table '{path}' cannot be read: {reason}.") from None
+    if not rows:
+        raise ScopegymError(f"The table '{path}' has no line.")
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            files = (path.parent / row["recipe_file"], path.parent / row["image_file"])
+            found.append(Row(*files, float(row["score"])))
+        except (KeyError, TypeError, ValueError):
+            raise ScopegymError(
+                f"Line {number} of the table '{path}' needs a recipe_file, an image_file and a "
+                "score."
+            ) from None
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +77,8 @@ class Replay(Outcome):
     trial: Trial
     same_image: bool
     recorded: float | None
+    #: The score that a table states beside the recipe, if it comes from one.
+    stated: float | None = None
     #: What the recipe's windows give together, where it has windows in place of a workflow.
     merged: Points | None = None
 
@@ -40,11 +91,14 @@ class Replay(Outcome):
 
     @property
     def agrees(self) -> bool:
-        """True when the recorded score came out again on the recorded image."""
+        """True when the recorded score came out again on the recorded image, and a table's too."""
+        stated = self.recorded if self.stated is None else self.stated
         return (
             self.same_image
             and self.recorded is not None
+            and stated is not None
             and abs(self.recorded - self.trial.score.value) <= SAME_SCORE
+            and abs(stated - self.trial.score.value) <= SAME_SCORE
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,9 +115,10 @@ class Replay(Outcome):
         }
 
 
-def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
+def replay(recipe: Recipe, micrograph: Micrograph, stated: float | None = None) -> Replay:
     """Carry out a recipe on an image and score it with the recipe's reward and prior.
 
+    ``stated`` is a score to compare with beside the recipe's own.
     On another image the prior moves along: lengths with the pixel size, the count with the area.
     Raises ScopegymError when the recipe lacks what that needs, or when the workflow fails.
     """
@@ -85,7 +140,7 @@ def replay(recipe: Recipe, micrograph: Micrograph) -> Replay:
     score = recipe.recorded.get("score")
     value = score.get("value") if isinstance(score, dict) else None
     recorded = float(value) if isinstance(value, int | float) else None
-    return Replay(problem, trial, same, recorded, merged)
+    return Replay(problem, trial, same, recorded, stated, merged)
 
 
 def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> Prior:
@@ -98,15 +153,7 @@ def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> 
         )
     zoom = 1.0 if old_size is None or new_size is None else float(old_size) / new_size
     try:
-        old_area = float(image["shape"][0]) * float(image["shape"][1])
+        old_shape = (float(image["shape"][0]), float(image["shape"][1]))
     except (KeyError, IndexError, TypeError, ValueError):
         raise ScopegymError("The recipe does not say how large its image was.") from None
-    area = micrograph.shape[0] * micrograph.shape[1] / zoom**2
-    lattice = prior.lattice_px
-    return replace(
-        prior,
-        scale_px=prior.scale_px * zoom,
-        count=None if prior.count is None else prior.count * area / old_area,
-        neighbour_sums_px=tuple(length * zoom for length in prior.neighbour_sums_px),
-        lattice_px=None if lattice is None else tuple((y * zoom, x * zoom) for y, x in lattice),  # type: ignore[arg-type]
-    )
+    return prior.stretched(zoom).cropped(micrograph.shape, old_shape)

@@ -32,6 +32,7 @@ from scopegym.experiments.pictures import (
     telling_axes,
 )
 from scopegym.experiments.solve import Result
+from scopegym.experiments.templates import render
 from scopegym.experiments.windows import Windowed
 from scopegym.prior import Prior
 from scopegym.rewards.base import Term
@@ -61,16 +62,7 @@ def write_report(result: Result, path: str | Path) -> None:
 
 def render_report(result: Result) -> str:
     """The report as HTML text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("scopegym.experiments", "."),
-        autoescape=True,  # names and metadata of files are not to be trusted
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(_content(result))
+    return render("report.html", _content(result))
 
 
 @dataclass(frozen=True, eq=False)

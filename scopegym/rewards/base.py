@@ -194,7 +194,10 @@ class Reward:
 
     def scalarise(self, values: Mapping[str, float]) -> float:
         """The one value of a set of term values."""
-        goodness = self.goodnesses(values)
+        return self.combine(self.goodnesses(values))
+
+    def combine(self, goodness: Mapping[str, float]) -> float:
+        """The one value of a set of goodnesses."""
         weights = self.weights
         total, largest = sum(weights.values()), max(weights.values())
         if self.scalarisation == "linear":

@@ -1,0 +1,3 @@
+"""Does a reward measure what it means to, and can it be fooled?"""
+
+from scopegym.experiments.audit.run import audit as audit

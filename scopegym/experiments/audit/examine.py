@@ -1,0 +1,228 @@
+"""One labelled problem under a reward: what many workflows score there, and what wrong answers do.
+
+Truth is compared with the reward here, and never shown to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scopegym.agents.base import registry as agents
+from scopegym.agents.encoding import Encoding
+from scopegym.artifacts import Artifact, State
+from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import registry as tasks
+from scopegym.experiments.audit.adversaries import ERRORS, against, noise_images, wrong_size
+from scopegym.metrics import agreement, chance
+from scopegym.registry import load_entry_points, load_plugin
+from scopegym.rewards.base import Reward, Score
+from scopegym.workers import one_thread
+from scopegym.workflow import Workflow
+
+#: The stream that problems are drawn from: no training, validation or benchmark uses it.
+STREAM = 7001
+#: Of the number of random workflows on the problem itself: how many are tried where the image or
+#: what is expected of it is wrong, and how many an optimiser may try that is paid for being wrong.
+MISLED, HUNTED = 0.2, 0.6
+NOISE, OPTIMISER = "image replaced by noise", "an optimiser of reward minus truth"
+WRONG_SIZE = "pixel size wrong by {:.0f} %"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a reward says of one answer: ``value``, ``terms`` as goodnesses 0..1, the ``truth``, and
+    the workflow that gave it, where one did. ``seconds`` are those of operators and reward."""
+
+    value: float
+    terms: Mapping[str, float]
+    truth: float
+    workflow: Workflow | None = None
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A wrong answer: the ``number``-th of its kind. ``wrong`` is False where it turned out
+    mostly right."""
+
+    name: str
+    number: int
+    judged: Judged
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Examined:
+    """All that was found on one problem: what the true answer scores, what workflows and what
+    wrong answers do. ``noise`` is the image's standard deviation of white noise over its range,
+    None where nobody knows."""
+
+    index: int
+    name: str
+    noise: float | None
+    honest: Judged
+    tried: tuple[Judged, ...]
+    attacks: tuple[Attack, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is examined; it travels to the workers."""
+
+    task: str
+    reward: Reward
+    workflows: int
+    seed: int = 0
+    plugins: tuple[Path, ...] = ()
+
+    def problem(self, index: int) -> Problem:
+        """The problem of this number, the same wherever it is drawn."""
+        rng = np.random.default_rng([STREAM, self.seed, index])
+        problem = tasks[self.task].sample(rng)
+        return replace(problem, reward=self.reward)
+
+    def rng(self, index: int, what: int) -> np.random.Generator:
+        """The chance behind one part of an examination."""
+        return np.random.default_rng([STREAM, self.seed, index, what])
+
+
+class Examiner:
+    """Examines problems; lives in a worker."""
+
+    def __init__(self, job: Job) -> None:
+        one_thread()
+        load_entry_points()
+        for plugin in job.plugins:
+            load_plugin(plugin)
+        self.job = job
+
+    def examine(self, index: int) -> Examined:
+        """Everything about one problem."""
+        problem = self.job.problem(index)
+        problem.evaluate(problem.task.expert)  # what is computed once per image is no one's cost
+        tried = tuple(self._tried(problem, index))
+        return Examined(
+            index,
+            problem.micrograph.name,
+            problem.micrograph.metadata.get("noise"),
+            judged_answer(problem, true_answer(problem)),
+            tried,
+            tuple(attacks(self.job, problem, index, tried)),
+        )
+
+    def _tried(self, problem: Problem, index: int) -> Iterator[Judged]:
+        rng, encoding = self.job.rng(index, 0), Encoding(problem.task)
+        for _ in range(self.job.workflows):
+            yield judged(problem, problem.evaluate(encoding.sample(rng)))
+
+
+def true_answer(problem: Problem) -> Artifact:
+    """The truth, which every problem of an audit has."""
+    truth = problem.micrograph.truth
+    assert truth is not None
+    return truth
+
+
+def judged_answer(problem: Problem, answer: Artifact) -> Judged:
+    """What the reward says of an answer that no workflow gave."""
+    score = problem.judge(State.start(problem.source).having(answer))
+    return Judged(score.value, _terms(problem, score), truth_of(problem, answer))
+
+
+def judged(problem: Problem, trial: Trial, truth: Problem | None = None) -> Judged:
+    """What the reward says of a workflow; its truth is held against another problem's, if given."""
+    answer = None if trial.failure else problem.run(trial.workflow).get(problem.task.answer)
+    return Judged(
+        trial.score.value,
+        _terms(problem, trial.score),
+        truth_of(truth or problem, answer),
+        trial.workflow,
+        (trial.seconds_operators, trial.seconds_reward),
+    )
+
+
+def truth_of(problem: Problem, answer: Artifact | None) -> float:
+    """Agreement of an answer with the truth, 0 without a truth: noise has none."""
+    truth = problem.micrograph.truth
+    if answer is None or truth is None:
+        return 0.0
+    key = ("truth", answer.key, truth.key)
+    return problem.cache.get(key, lambda: agreement(truth, answer, problem.prior))
+
+
+def _terms(problem: Problem, score: Score) -> dict[str, float]:
+    return problem.reward.goodnesses(score.terms)
+
+
+# --- wrong answers --------------------------------------------------------------------------------
+
+
+def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> Iterator[Attack]:
+    """Every adversary's answers; the best that is found where the image or the expectation is
+    wrong; and the best wrong answer of an optimiser and of the workflows tried before it."""
+    truth = true_answer(problem)
+    limit = (1 + chance(truth)) / 2
+    for entry in against(truth):
+        for number, answer in enumerate(wrong_answers(job, problem, index, entry.name)):
+            found = judged_answer(problem, answer)
+            yield Attack(entry.title, number, found, found.truth < limit)
+    rng = job.rng(index, 1)
+    for number, (name, misleading) in enumerate(misleadings(job, problem, index)):
+        found = misled(problem, misleading, rng, round(MISLED * job.workflows), limit)
+        yield Attack(name, number, found, found.truth < limit)
+    hunted = [*hunt(problem, job.rng(index, 2), 1 + round(HUNTED * job.workflows)), *tried]
+    yield Attack(OPTIMISER, 0, _best_wrong(hunted, limit), True)
+
+
+def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator[Artifact]:
+    """The answers of one adversary on one problem, the same wherever they are made."""
+    truth = true_answer(problem)
+    names = [entry.name for entry in against(truth)]
+    number = names.index(name)
+    return against(truth)[number].answers(problem, truth, job.rng(index, 10 + number))
+
+
+def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Problem]]:
+    """The question put wrongly: about noise, and with a pixel size that is off."""
+    noise = [(NOISE, blind) for blind in noise_images(problem, job.rng(index, 3))]
+    sizes = [(WRONG_SIZE.format(100 * error), wrong_size(problem, error)) for error in ERRORS]
+    return [*noise, *sizes]
+
+
+def misled(
+    problem: Problem, misleading: Problem, rng: np.random.Generator, count: int, limit: float
+) -> Judged:
+    """The best wrong answer of the expert's and some random workflows to a question put wrongly,
+    its truth being that of the right one."""
+    encoding = Encoding(problem.task)
+    workflows = [problem.task.expert, *(encoding.sample(rng) for _ in range(count))]
+    trials = (misleading.evaluate(workflow) for workflow in workflows)
+    return _best_wrong([judged(misleading, trial, problem) for trial in trials], limit)
+
+
+def _best_wrong(found: Sequence[Judged], limit: float) -> Judged:
+    """The wrong answer of highest value; where none is wrong, the one nearest to it."""
+    return max(found, key=lambda one: (one.truth < limit, one.value))
+
+
+class Fooling(Problem):
+    """The problem turned round: what scores well is what the reward praises without ground."""
+
+    def judge(self, state: State) -> Score:
+        """The reward minus the truth, mapped to 0..1; terms stay what they are."""
+        score = super().judge(state)
+        truth = truth_of(self, state.get(self.task.answer))
+        return Score(score.terms, (1 + score.value - truth) / 2)
+
+
+def hunt(problem: Problem, rng: np.random.Generator, count: int) -> list[Judged]:
+    """What an evolution of about so many workflows, paid for reward minus truth, has tried."""
+    fooling = Fooling(
+        problem.micrograph, problem.prior, problem.task, problem.reward, problem.cache
+    )
+    trials = agents["evolution"].search(fooling, count * len(problem.task.expert), rng)
+    return [judged(problem, problem.evaluate(trial.workflow)) for trial in trials]

@@ -1,0 +1,193 @@
+"""Does a reward behave? What no figure can tell: that it ends, is finite, leaves its input alone,
+answers the same twice, tells answers apart and does not look at the truth."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import FrozenInstanceError, dataclass, replace
+from typing import Any
+
+from scopegym.artifacts import Artifact, State, array_digest, digest
+from scopegym.cache import using
+from scopegym.envs.problem import Problem
+from scopegym.errors import ScopegymError
+from scopegym.experiments.audit.adversaries import against
+from scopegym.experiments.audit.examine import Job, true_answer, wrong_answers
+from scopegym.limits import LimitExceededError, Limits, limited
+from scopegym.micrograph import Micrograph
+from scopegym.prior import Prior
+from scopegym.rewards.base import Term
+
+#: Problems on which a reward has to behave.
+PROBED = 3
+#: What one call of one term may take.
+LIMITS = Limits(seconds=5.0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a verdict: what is asked, whether it holds, the figure and its threshold, and
+    the finding in words."""
+
+    name: str
+    passed: bool
+    text: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+#: What is asked of every term, and what is said where it holds. Figures mean nothing where one of
+#: the ``FATAL`` fails.
+ASKED = {
+    "ends in time": f"No call took longer than {LIMITS.seconds:g} s.",
+    "raises nothing": "No call raised an error.",
+    "does not read the truth": "No term looked at the truth.",
+    "does not mutate its input": "No term mutated what it was given.",
+    "is deterministic": "The same answer had the same value twice.",
+    "is finite": "No true answer got NaN or an infinite value.",
+    "is not constant": "Every term tells some answers apart.",
+}
+FATAL = ("ends in time", "raises nothing", "does not read the truth", "does not mutate its input")
+
+
+class _Watch:
+    """Whether it matters now who asks for a truth, and whether somebody did."""
+
+    armed = False
+    asked = False
+
+
+class Watched(Micrograph):
+    """A micrograph that notes who asks for its truth."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "truth" and _Watch.armed:
+            _Watch.asked = True
+        return super().__getattribute__(name)
+
+
+class Misbehaved(Exception):  # noqa: N818 - an outcome, not a mistake of ours
+    """A call of a term went wrong: which question it fails, and how."""
+
+    def __init__(self, question: str, how: str) -> None:
+        super().__init__(how)
+        self.question = question
+
+
+def probe(job: Job) -> list[Line]:
+    """One line per question, over all terms of the reward and a few problems."""
+    problems = [watched(job.problem(index)) for index in range(PROBED)]
+    cases = [(p, list(states(job, p, index))) for index, p in enumerate(problems)]
+    found: dict[str, str] = {}
+    for term in job.reward.terms:
+        try:
+            for question, how in _complaints(term, cases):
+                found.setdefault(question, f"{term.name} {how}")
+        except Misbehaved as outcome:
+            found.setdefault(outcome.question, f"{term.name} {outcome}")
+    return [
+        Line(question, question not in found, found.get(question, fine))
+        for question, fine in ASKED.items()
+    ]
+
+
+def watched(problem: Problem) -> Problem:
+    """The problem with a micrograph that notes who asks for its truth."""
+    m = problem.micrograph
+    image = Watched(m.data, m.pixel_size_nm, m.name, m.metadata, m.truth)
+    return replace(problem, micrograph=image)
+
+
+def states(job: Job, problem: Problem, index: int) -> Iterator[State]:
+    """The state of the true answer, of the expert's workflow, and of wrong answers."""
+    start = State.start(problem.source)
+    yield start.having(true_answer(problem))
+    yield problem.run(problem.task.expert)
+    for entry in against(true_answer(problem)):
+        for answer in wrong_answers(job, problem, index, entry.name):
+            yield start.having(answer)
+
+
+def _complaints(
+    term: Term, cases: Sequence[tuple[Problem, Sequence[State]]]
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a term's values; raises Misbehaved where a call itself goes wrong."""
+    values = []
+    for problem, answers in cases:
+        for number, state in enumerate(answers):
+            given = arguments(term, state, problem.prior)
+            if given is None:
+                continue
+            value, again = (call(term, problem, given) for _ in range(2))
+            values.append(value)
+            if value != again and not (math.isnan(value) and math.isnan(again)):
+                yield "is deterministic", f"gives {value:g} and then {again:g} for the same answer."
+            if number == 0 and not math.isfinite(value):
+                yield (
+                    "is finite",
+                    f"gives {value} for the true answer of {problem.micrograph.name}.",
+                )
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or max(finite) - min(finite) < 1e-9:
+        said = f"{finite[0]:g}" if finite else "nothing finite"
+        yield "is not constant", f"is constant: {said} for all {len(values)} answers."
+
+
+def arguments(term: Term, state: State, prior: Prior) -> list[Any] | None:
+    """What a term is given, None where there is nothing to judge."""
+    given = [prior if kind is Prior else state.get(kind) for kind in term.inputs]
+    return None if any(one is None or getattr(one, "empty", False) for one in given) else given
+
+
+def call(term: Term, problem: Problem, given: Sequence[Any]) -> float:
+    """The value of one call. Raises Misbehaved where the term hangs, fails, mutates what it is
+    given, or asks for the truth of the problem."""
+    before = _fingerprint(given)
+    start = time.perf_counter()
+    _Watch.armed, _Watch.asked = True, False
+    try:
+        with using(problem.cache), limited(LIMITS):
+            value = float(term.function(*given))
+    except LimitExceededError:
+        raise _slow(LIMITS.seconds) from None
+    except MemoryError:
+        raise Misbehaved("ends in time", "takes more memory than it may.") from None
+    except (FrozenInstanceError, ValueError) as error:
+        if isinstance(error, FrozenInstanceError) or "read-only" in str(error):
+            raise Misbehaved(
+                "does not mutate its input", f"mutates its input: {_said(error)}."
+            ) from None
+        raise Misbehaved("raises nothing", f"raises {_said(error)}.") from None
+    except Exception as error:
+        raise Misbehaved("raises nothing", f"raises {_said(error)}.") from None
+    finally:
+        _Watch.armed = False
+    if time.perf_counter() - start > LIMITS.seconds:  # it had caught the alarm itself
+        raise _slow(time.perf_counter() - start)
+    if _Watch.asked:
+        raise Misbehaved("does not read the truth", "reads the truth of the image.")
+    if _fingerprint(given) != before:
+        raise Misbehaved("does not mutate its input", "mutates its input.")
+    return value
+
+
+def _slow(seconds: float) -> Misbehaved:
+    return Misbehaved("ends in time", f"takes longer than {seconds:.3g} s for one answer.")
+
+
+def _said(error: Exception) -> str:
+    kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".rstrip(".")
+
+
+def _fingerprint(given: Sequence[Any]) -> str:
+    """Hash of all that a term was given, whatever its key says."""
+    parts: list[str] = []
+    for one in given:
+        content = vars(one) if isinstance(one, Artifact) else {"prior": repr(one)}
+        for name, value in sorted(content.items()):
+            if name not in ("key", "derivation"):
+                parts.append(array_digest(value) if hasattr(value, "dtype") else repr(value))
+    return digest(*parts)
