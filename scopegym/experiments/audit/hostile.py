@@ -38,8 +38,7 @@ class Line:
     threshold: float | None = None
 
 
-#: What is asked of every term, and what is said where it holds. Figures mean nothing where one of
-#: the ``FATAL`` fails.
+#: What is asked of every term, and what is said where it holds.
 ASKED = {
     "ends in time": f"No call took longer than {LIMITS.seconds:g} s.",
     "raises nothing": "No call raised an error.",
@@ -49,7 +48,6 @@ ASKED = {
     "is finite": "No true answer got NaN or an infinite value.",
     "is not constant": "Every term tells some answers apart.",
 }
-FATAL = ("ends in time", "raises nothing", "does not read the truth", "does not mutate its input")
 
 
 class _Watch:

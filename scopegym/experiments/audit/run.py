@@ -16,7 +16,7 @@ from scopegym.artifacts import Array
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.audit.examine import Attack, Examined, Examiner, Job, Judged
-from scopegym.experiments.audit.hostile import FATAL, Line, probe
+from scopegym.experiments.audit.hostile import Line, probe
 from scopegym.experiments.outputs import staged, to_json
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, spread
@@ -78,7 +78,7 @@ def audit(
         pass  # an unwritable folder is refused before the work, not after it
     lines = probe(job)
     examined: list[Examined] = []
-    if all(line.passed for line in lines if line.name in FATAL):
+    if all(line.passed for line in lines):  # figures of a reward that misbehaves mean nothing
         examined = sorted(_spread(job, problems, workers, backend, on_problem), key=_index)
     plain = {**_heading(job, len(examined)), **figures(job.reward, examined)}
     verdict = [*judgements(plain), *lines] if examined else lines
