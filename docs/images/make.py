@@ -5,6 +5,7 @@ DATA is the folder of the published images; without it the pictures of real imag
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +43,17 @@ def symmetry() -> None:
         for picture in (claim["picture"] for claim in plain["claims"]):
             factor = 2 if picture in photographs else 1
             half_size(Path(folder) / picture, HERE / f"symmetry-{picture}", factor)
+
+
+def disorder(data: str = "") -> None:
+    """The pictures of docs/disorder.md: those of ``scopegym reproduce disorder``."""
+    if data:
+        os.environ["SCOPEGYM_DATA"] = data
+    with tempfile.TemporaryDirectory() as folder:
+        plain = reproduce("disorder", folder)
+        for picture in (claim["picture"] for claim in plain["claims"]):
+            factor = 1 if picture == "front.png" else 2
+            half_size(Path(folder) / picture, HERE / f"disorder-{picture}", factor)
 
 
 def training() -> None:
@@ -125,6 +137,15 @@ def windows() -> None:
     problem = Problem(micrograph, expectation.prior, tasks["atoms"])
     result = solve_windows(problem, expectation, 128, agent="random", budget=60)
     write_maps(result, HERE / "windows.png")
+    half_size(HERE / "windows.png", HERE / "windows.png", 1)
+
+
+def pareto() -> None:
+    """The pictures of docs/pareto.md."""
+    with tempfile.TemporaryDirectory() as folder:
+        reproduce("pareto", folder)
+        for name in ("fronts", "hacks"):
+            half_size(Path(folder) / f"{name}.png", HERE / f"pareto-{name}.png", 1)
 
 
 def main() -> None:
@@ -134,6 +155,8 @@ def main() -> None:
         write_overlay(result, overlay)
         half_size(overlay, HERE / "demo.png")
     symmetry()
+    disorder(*sys.argv[1:2])
+    pareto()
     windows()
     training()
     for folder in sys.argv[1:]:

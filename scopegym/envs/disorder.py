@@ -71,7 +71,7 @@ disorder = registry.add(
             Slot("classify", ("gmm_points",), optional=False),
             Slot("select", ("select_class",)),
             Slot("describe the class", ("patches", "neighbour_geometry")),
-            Slot("reduce again", ("pca",), optional=False),
+            Slot("reduce again", ("pca",)),
             Slot("model the class", ("gmm_points",)),
             Slot("judge", ("likelihood_outliers",), optional=False),
             Slot("draw", ("region_mask",), optional=False),
@@ -82,23 +82,21 @@ disorder = registry.add(
         expert=Workflow(
             (
                 *ATOMS,
-                Step("patches", {"window": 0.2}),
-                Step("pca", {"components": 3}),
-                Step("gmm_points", {"classes": 4}),
-                Step("select_class"),
-                Step("patches", {"window": 1.3}),
-                Step("pca", {"components": 8}),
-                Step("gmm_points", {"classes": 2}),
-                Step("likelihood_outliers"),
+                Step("patches", {"window": 1.4}),
+                Step("pca", {"components": 10}),
+                Step("gmm_points", {"classes": 4, "covariance": "tied"}),
+                Step("likelihood_outliers", {"threshold": 5.0}),
                 Step("region_mask"),
             )
         ),
+        # Three levels of the first three overlap the truth by 0.84 on eight simulated images, as do
+        # seven of the first two; with covariance or neighbours third it is 0.81 and 0.83.
         tuned=(
             "likelihood_outliers.threshold",
-            "gmm_points.covariance",
             "patches.window",
-            "likelihood_outliers.neighbours",
             "gmm_points.classes",
+            "gmm_points.covariance",
+            "likelihood_outliers.neighbours",
             "pca.components",
             "region_mask.dilation",
         ),

@@ -13,6 +13,7 @@ from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.prior import Prior
+from scopegym.rewards.disorder import across, departures
 
 YBCO = crystal("YBa2Cu3O7").project((1, 0, 0))
 PRIOR = Prior(8.0)
@@ -95,6 +96,16 @@ def test_nothing_wins_where_nothing_is_disordered(seed: int):
     assert max(problem.judge(start.having(labels(mask))).value for mask in others) < nothing - 0.3
 
 
+def test_a_little_of_the_truth_beats_nothing():
+    problem = simulated(0.2, 1)
+    start = State.start(problem.source)
+    little = problem.micrograph.truth.map > 0
+    little[:, np.cumsum(little.sum(axis=0)) > 0.1 * little.sum()] = False
+    nothing = np.zeros_like(little)
+    one, two = (problem.judge(start.having(labels(mask))).value for mask in (little, nothing))
+    assert one > two and two < 0.05
+
+
 def test_evidence_ignores_offset_and_contrast():
     problem = simulated(0.12, 5)
     truth = labels(problem.micrograph.truth.map > 0)
@@ -103,3 +114,37 @@ def test_evidence_ignores_offset_and_contrast():
     one = rewards.disorder_evidence(Source(pixels), truth, prior)
     two = rewards.disorder_evidence(Source(3 * pixels - 7), truth, prior)
     assert one == pytest.approx(two, abs=1e-3)
+
+
+def lattice(size: int = 240, spacing: float = 10.0, noise: float = 0.05) -> np.ndarray:
+    y, x = np.indices((size, size)) * 2 * np.pi / spacing
+    return (2 + np.cos(y) + np.cos(x)) / 4 + np.random.default_rng(0).normal(0, noise, (size, size))
+
+
+def test_shifts_across_are_those_off_the_first_ones_direction():
+    shifts = np.array([[0, 10], [0, 20], [10, 0], [1, 30], [8, -8]])
+    np.testing.assert_array_equal(across(shifts), [[10, 0], [8, -8]])
+    assert across(np.empty((0, 2), int)).shape == (0, 2)
+
+
+def test_columns_that_fade_into_each_other_depart():
+    image, faded = lattice(), np.zeros((240, 240), bool)
+    faded[80:160, 80:160] = True
+    image[faded] = 0.5 + 0.1 * (image[faded] - 0.5) + np.random.default_rng(1).normal(0, 0.05, 6400)
+    found = departures(image, 10.0)
+    # The noise is the same everywhere: what differs is the contrast that it is held against.
+    assert np.median(found[110:130, 110:130]) > 1.5 * np.median(found[~faded])
+
+
+def test_a_planar_fault_departs_though_it_repeats_itself_along_its_plane():
+    # Twice as far from row to row as along them: the nearest repeats all lie along the rows.
+    y, x = np.indices((240, 240)) * 2 * np.pi
+    image = (2 + np.cos(y / 20) + np.cos(x / 10)) / 4
+    image[115:125] = image[115:125].mean(axis=0)  # one row of columns runs together
+    image += np.random.default_rng(2).normal(0, 0.03, image.shape)
+    found = departures(image, 10.0)
+    assert np.median(found[117:123]) > 2 * np.median(found[:90])
+
+
+def test_a_flat_image_departs_from_nothing():
+    np.testing.assert_array_equal(departures(np.ones((60, 60)), 8.0), 1.0)
