@@ -21,7 +21,10 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: Installing and testing is what `.ci/run` does; a test cannot do it to itself.
 BY_CI = ("pip install", "pytest")
 #: What a page's command gets in addition: a training takes minutes, its first steps seconds.
-SHORTER = {"scopegym train": " --steps 600 --validation 4"}
+SHORTER = {
+    "scopegym train": " --steps 600 --validation 4",
+    "scopegym benchmark": " --problems 2 --seeds 1 --budget 9 --training-images 2 --backend serial",
+}
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
 from scopegym.artifacts import Array
 from scopegym.envs.episode import Episode
-from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import Problem, Task, Trial
 from scopegym.errors import ScopegymError
 from scopegym.registry import Registry
 from scopegym.rewards.base import Reward
@@ -58,6 +58,10 @@ class Agent:
     name: str
     function: Search
     __doc__: str = field(default="", repr=False)
+    #: False where every seed gives the same trials.
+    chance: bool = True
+    #: True where it plays episodes on an image, False where all it asks for is scores of workflows.
+    episodes: bool = False
 
     def search(
         self, problem: Problem, budget: int, rng: np.random.Generator | int
@@ -66,22 +70,44 @@ class Agent:
 
         Raises ScopegymError when the budget does not pay for the first workflow.
         """
-        cheapest = len(problem.task.expert)
-        if budget < cheapest:
-            raise ScopegymError(
-                f"A budget of {budget} operator executions is too small: the expert's workflow of "
-                f"task {problem.task.name} alone takes {cheapest}."
-            )
+        check_budget(problem.task, budget)
         yield from self.function(problem, Budget(problem, budget), np.random.default_rng(rng))
+
+
+def check_budget(task: Task, budget: int) -> None:
+    """Raise ScopegymError when a budget [executions] does not pay for the expert's workflow."""
+    if budget < len(task.expert):
+        raise ScopegymError(
+            f"A budget of {budget} operator executions is too small: the expert's workflow of "
+            f"task {task.name} alone takes {len(task.expert)}."
+        )
 
 
 #: All agents by name.
 registry: Registry[Agent] = Registry("agent")
 
 
-def agent(function: Search) -> Agent:
-    """Register a generator function of problem, budget and random generator as an agent."""
-    return registry.add(Agent(function.__name__, function, inspect.getdoc(function) or ""))
+@overload
+def agent(function: Search) -> Agent: ...
+
+
+@overload
+def agent(*, chance: bool = True, episodes: bool = False) -> Callable[[Search], Agent]: ...
+
+
+def agent(
+    function: Search | None = None, *, chance: bool = True, episodes: bool = False
+) -> Agent | Callable[[Search], Agent]:
+    """Register a generator function of problem, budget and random generator as an agent.
+
+    ``@agent`` alone, or with what is to be said of it: see ``Agent``.
+    """
+
+    def register(function: Search) -> Agent:
+        doc = inspect.getdoc(function) or ""
+        return registry.add(Agent(function.__name__, function, doc, chance, episodes))
+
+    return register if function is None else register(function)
 
 
 class Front:

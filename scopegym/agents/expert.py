@@ -10,7 +10,7 @@ from scopegym.agents.base import Budget, agent
 from scopegym.envs.problem import Problem, Trial
 
 
-@agent
+@agent(chance=False)
 def expert(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Try the task's expert workflow once: what everything else has to beat."""
     del rng

@@ -17,7 +17,7 @@ from scopegym.workflow import Step, Workflow
 LEAST_LEVELS = 3
 
 
-@agent
+@agent(chance=False)
 def grid(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Vary the task's most important parameters on the finest regular grid that the budget pays.
 

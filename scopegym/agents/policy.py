@@ -109,13 +109,18 @@ class Policy:
     def propose(self, problem: Problem) -> Trial:
         """The workflow of one episode, without what it replaced and with what the task obliges to.
 
-        ``executions`` counts all operators that ran to get there.
+        ``executions`` counts all operators that ran to get there, and the seconds are theirs.
         """
         episode = self.play(problem)
         completed = problem.task.completed(episode.workflow)
         trial = problem.evaluate(problem.essential(completed))
         added = len(completed) - len(episode.workflow)
-        return replace(trial, executions=episode.executions + added)
+        return replace(
+            trial,
+            executions=episode.executions + added,
+            seconds_operators=episode.seconds_operators + trial.seconds_operators,
+            seconds_reward=episode.seconds_reward + trial.seconds_reward,
+        )
 
     def strangeness(self, problem: Problem) -> list[str]:
         """The features of a problem that lie beyond what training had, the farthest first."""

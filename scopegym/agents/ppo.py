@@ -18,7 +18,7 @@ DRAWN = 0.5
 WIDTH = 0.08
 
 
-@agent
+@agent(episodes=True)
 def ppo(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Ask the policy that comes with scopegym for this task, then search around its proposal."""
     yield from guided(Policy.shipped(problem.task.name), problem, budget, rng)

@@ -67,7 +67,7 @@ class Node:
         return max(self.affordable(executions), key=urgency)
 
 
-@agent
+@agent(episodes=True)
 def tree(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Grow a tree of half-written workflows, going on where the best ones came from (PUCT).
 

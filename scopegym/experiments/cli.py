@@ -327,9 +327,94 @@ def apply(
 
 
 @app.command()
+def benchmark(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to look for.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    agents: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Who takes part (scopegym list agents)."),
+    ] = None,
+    regimes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="A: search each image; B: what is learned once; C: search from a proposal.",
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Take these images instead of simulated ones; repeatable."
+        ),
+    ] = None,
+    problems: Annotated[int, typer.Option(min=1, help="How many images to simulate.")] = 20,
+    crystal: CrystalName = None,
+    zone: Zone = "1,0,0",
+    density: Density = None,
+    spacing: Spacing = None,
+    estimate: Estimate = False,
+    pixel_size: PixelSize = None,
+    contrast: Contrast = "bright",
+    seeds: Annotated[int, typer.Option(min=1, help="Searches by each agent on an image.")] = 10,
+    budget: Executions = 60,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="The policy of ppo, if not the task's own."),
+    ] = None,
+    training_images: Annotated[
+        int, typer.Option(min=1, help="Images that regime B tunes one workflow to.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first search.")] = 0,
+    workers: Workers = None,
+    backend: BackendName = "ray",
+    ray_address: RayAddress = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Hold agents against each other on the same images; run it again to go on where it stopped."""
+    from scopegym.experiments.benchmark import benchmark as carry_out
+    from scopegym.experiments.benchmark.page import summary
+    from scopegym.experiments.benchmark.setting import Given
+    from scopegym.experiments.collection import files
+
+    _load_plugins(plugin)
+    given = None
+    if images:
+        known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        given = Given.of(files(images).items(), known)
+    _start_ray(backend, ray_address)
+    with _progress(0, f"benchmark of {task}", "runs") as advance:
+        done = carry_out(
+            task,
+            out,
+            names=_listed(agents),
+            regimes=_listed(regimes),
+            given=given,
+            problems=problems,
+            seeds=seeds,
+            budget=budget,
+            policy=None if policy is None else _policy_folder(policy),
+            training=training_images,
+            seed=seed,
+            plugins=tuple(plugin or ()),
+            workers=workers or os.cpu_count() or 1,
+            backend=backend,
+            on_work=lambda _, total, score: advance(1, score, total),
+        )
+    _print(done, [*summary(done), f"Report: {out / 'report.html'}"], as_json)
+
+
+@app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="A recipe.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to run it on.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe (.yaml), or a table of recipes and images (.csv)."
+        ),
+    ],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Images to run a recipe on.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with the recorded score; exit 1 if it differs.")
     ] = False,
@@ -339,17 +424,19 @@ def run(
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Replay a recipe on images, without any search."""
+    """Replay a recipe on images, or a table of recipes on theirs, without any search."""
     from scopegym.experiments.outputs import staged, to_json, write_answer
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
     _load_plugins(plugin)
-    read = Recipe.read(recipe)
-    micrographs = [_load(image, pixel_size, frame) for image in images]
-    replays = [replay(read, micrograph) for micrograph in micrographs]
-    for path, done in zip(images, replays, strict=True):
-        folder = out if len(images) == 1 else out / path.name
+    meant = _replays(recipe, images or [])
+    replays = [
+        replay(Recipe.read(file), _load(image, pixel_size, frame), stated)
+        for file, image, stated, _ in meant
+    ]
+    for (*_, name), done in zip(meant, replays, strict=True):
+        folder = out if len(meant) == 1 else out / name
         with staged(folder) as scratch:
             size = done.problem.micrograph.pixel_size_nm
             write_answer(done.answer, done.state.points, size, scratch)
@@ -417,7 +504,9 @@ def audit(
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to reproduce: symmetry.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to reproduce: symmetry, disorder or pareto.")
+    ],
     out: Out = Path("reproduced"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated images.")] = 0,
     as_json: Json = False,
@@ -542,6 +631,25 @@ def _problems(images: list[Path], known: Any, task: Any) -> list[Any]:
     ]
 
 
+def _replays(recipe: Path, images: list[Path]) -> list[tuple[Path, Path, float | None, str]]:
+    """Recipe, image, the score that a table states, and the name that results go under."""
+    from scopegym.experiments.replay import read_table
+
+    if recipe.suffix.casefold() != ".csv":
+        if not images:
+            raise ScopegymError("Give the images to run the recipe on.")
+        return [(recipe, image, None, image.name) for image in images]
+    if images:
+        raise ScopegymError(f"The table '{recipe}' names its images; give no others.")
+    return [(row.recipe, row.image, row.score, row.recipe.stem) for row in read_table(recipe)]
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """The names in a list with commas; None where nothing is named."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    return names or None
+
+
 def _policy_folder(policy: str) -> Path:
     """A folder, or the policy that comes with scopegym for the task of this name."""
     from scopegym.agents.policy import SHIPPED
@@ -633,17 +741,17 @@ def _summary(result: Any, out: Path) -> list[str]:
 
 
 @contextmanager
-def _progress(total: int, title: str, unit: str) -> Iterator[Callable[[int, float], None]]:
-    """A progress bar on a terminal (standard error), silence elsewhere. Takes how much was done
-    and what score it reached."""
+def _progress(total: int, title: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal (standard error), silence elsewhere. Takes how much was done,
+    what score it reached, and how much there is where that was not known before."""
     with _bar("{task.completed}/{task.total} " + unit + ", best {task.fields[best]:.3f}") as bar:
         row = bar.add_task(title, total=total, best=0.0)
         best = 0.0
 
-        def advance(done: int, score: float) -> None:
+        def advance(done: int, score: float, total: int | None = None) -> None:
             nonlocal best
             best = max(best, score)
-            bar.update(row, advance=done, best=best)
+            bar.update(row, advance=done, best=best, total=total)
 
         yield advance
 

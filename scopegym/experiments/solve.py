@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scopegym.agents.base import Front, Pick
+from scopegym.agents.base import Agent, Front, Pick
 from scopegym.agents.base import registry as agents
 from scopegym.artifacts import State
 from scopegym.calibration import Calibration
@@ -152,7 +152,7 @@ def search(
     problem.check()
     start = time.perf_counter()
     trials = []
-    for trial in _search(problem, agent, budget, seed, first):
+    for trial in explore(problem, agents[agent], budget, seed, first):
         trials.append(trial)
         if on_trial is not None:
             on_trial(trial)
@@ -169,7 +169,7 @@ def search(
         budget=budget,
         trials=tuple(trials),
         front=front,
-        chosen=_whole(problem, soundest(trials, front.best(pick), problem.task.expert)),
+        chosen=choose(problem, trials, front.best(pick)),
         pick=pick,
         seconds=seconds,
         calibration=expectation.calibration,
@@ -178,8 +178,12 @@ def search(
     )
 
 
-def _search(
-    problem: Problem, agent: str, budget: int, seed: int, first: Sequence[Workflow]
+def explore(
+    problem: Problem,
+    agent: Agent,
+    budget: int,
+    seed: np.random.Generator | int,
+    first: Sequence[Workflow] = (),
 ) -> Iterator[Trial]:
     """The agent's trials, after those of finding nothing and of the workflows to try first, where
     the budget pays for them beside the expert's."""
@@ -188,12 +192,16 @@ def _search(
         if len(workflow) + len(problem.task.expert) <= budget:
             budget -= len(workflow)
             yield problem.evaluate(workflow)
-    yield from agents[agent].search(problem, budget, seed)
+    yield from agent.search(problem, budget, seed)
 
 
-def _whole(problem: Problem, trial: Trial) -> Trial:
-    """The trial with what the task obliges to and without what it replaced unread: agents that
-    write workflows as the environment does may leave the one out and the other in."""
+def choose(
+    problem: Problem, trials: Sequence[Trial], best: Trial, expert: Workflow | None = None
+) -> Trial:
+    """The soundest of the trials that tie with the best one, held against the task's ``expert`` or
+    another; with what the task obliges to and without what it replaced unread: agents that write
+    workflows as the environment does may leave the one out and the other in."""
+    trial = soundest(trials, best, problem.task.expert if expert is None else expert)
     workflow = problem.essential(problem.task.completed(trial.workflow))
     return trial if workflow == trial.workflow else problem.evaluate(workflow)
 

@@ -183,7 +183,9 @@ def _distance(mask: Array) -> Array:
     import cv2
 
     outside = (~mask).astype(np.uint8)
-    return np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    found = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Squares of distances between pixels are whole; its threads leave the last digit to chance.
+    return np.sqrt(np.rint(found.astype(np.float64) ** 2))
 
 
 def regions(mask: Array) -> Labels:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated
 
 import numpy as np
@@ -27,12 +28,19 @@ from scopegym.prior import Prior
 from scopegym.space import Real
 from scopegym.workflow import Step, Workflow
 
-AGENTS = sorted(agents)
+#: The libraries that extras bring; their agents are tested where they are installed.
+EXTRAS = {
+    "botorch": "botorch",
+    "optuna": "optuna",
+    "optuna_gp": "optuna",
+    "optuna_nsga2": "optuna",
+}
+AGENTS = sorted(name for name in agents if find_spec(EXTRAS.get(name, "scopegym")))
 #: Agents without chance in them: the same trials whatever the seed.
-FIXED = {"expert", "grid"}
+FIXED = {name for name in agents if not agents[name].chance}
 #: Agents that write workflows as the environment does, operators in any order and often repeated,
 #: and leave out an operator that fails instead of failing as a whole.
-FREE = {"ppo", "tree"}
+FREE = {name for name in agents if agents[name].episodes}
 ATOMS = tasks["atoms"]
 BUDGET = 28
 

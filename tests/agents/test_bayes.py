@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import registry as agents
-from scopegym.agents.bayes import starting_points
+from scopegym.agents.bayes import _Walked, starting_points
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
@@ -86,3 +86,18 @@ def test_starting_points_vary_only_the_detector():
     for start in starts[1:]:
         differing = [a.op for a, b in zip(start, ATOMS.expert, strict=True) if a != b]
         assert len(differing) == 1
+
+
+def test_the_model_says_what_scikit_optimize_says_of_the_same_forest():
+    from skopt.learning import ExtraTreesRegressor
+
+    rng = np.random.default_rng(0)
+    points, loss = rng.random((14, 16)), rng.random(14)
+    forest = ExtraTreesRegressor(100, min_samples_leaf=3, random_state=1).fit(points, loss)
+    cube = rng.random((500, 16))
+    for mine, theirs in zip(
+        _Walked(forest).predict(cube, return_std=True),
+        forest.predict(cube, return_std=True),
+        strict=True,
+    ):
+        assert mine.tolist() == theirs.tolist()

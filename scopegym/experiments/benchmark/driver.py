@@ -1,0 +1,175 @@
+"""Carry out a benchmark over many processes, so that it can be killed and continued."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scopegym.agents.base import check_budget
+from scopegym.agents.base import registry as agents
+from scopegym.agents.policy import SHIPPED, SPEC, Policy
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError, unknown
+from scopegym.experiments.benchmark.regimes import POLICY, REGIMES, Runner, Unit, units
+from scopegym.experiments.benchmark.results import summarise
+from scopegym.experiments.benchmark.setting import Given, Setting
+from scopegym.experiments.outputs import staged, to_json
+from scopegym.workers import Backend, WorkerDied, spread
+
+CLAIM, RUNS = "setting.json", "runs"
+#: Agents that take part unless others are named; ``ppo`` too where a policy is shipped.
+DEFAULT_AGENTS = ("expert", "random", "bayes", "evolution", "tree")
+
+
+def benchmark(
+    task: str,
+    out: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    regimes: Sequence[str] | None = None,
+    given: Given | None = None,
+    problems: int = 20,
+    seeds: int = 10,
+    budget: int = 60,
+    policy: Path | None = None,
+    training: int = 10,
+    seed: int = 0,
+    plugins: tuple[Path, ...] = (),
+    workers: int = 2,
+    backend: Backend = "ray",
+    on_work: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Hold agents against each other on the same problems, and write down what that shows.
+
+    ``names`` are the agents; ``regimes`` are A (a search of every image), B (what is learned once,
+    against that) and C (searches from a policy's proposal), all of them where ``ppo`` takes part.
+    Problems are simulated unless images are ``given``. ``on_work`` hears how many pieces of work
+    are done, how many there are, and the score of the last. What ``out`` holds of the same setting
+    is kept, also when agents, seeds or regimes are added. Returns the content of
+    ``benchmark.json``. Raises ScopegymError on bad input.
+    """
+    out = Path(out)
+    chosen = tuple(dict.fromkeys(names or _default_agents(task, policy)))
+    wanted = tuple(dict.fromkeys(regimes or (REGIMES if POLICY in chosen else ("A",))))
+    setting = Setting(
+        task_name=tasks[task].name,
+        budget=budget,
+        simulated=problems,
+        seed=seed,
+        training=training,
+        policy=_policy_folder(task, chosen, policy),
+        given=given,
+        plugins=plugins,
+    )
+    _check(setting, chosen, wanted, seeds)
+    _claim(setting, out)
+    work = units(setting, chosen, wanted, seeds)
+    waiting = deque(unit for unit in work if not _done(out, unit))
+    finished = len(work) - len(waiting)
+    for unit, record in _carried_out(setting, chosen, waiting, workers, backend):
+        with staged(out / RUNS) as scratch:
+            (scratch / unit.file).write_text(to_json(record), encoding="utf-8")
+        finished += 1
+        if on_work is not None:
+            scores = [run["score"] for run in record.get("runs", ())]
+            on_work(finished, len(work), max(scores, default=0.0))
+    read = (_read(out / RUNS / unit.file) for unit in work)
+    records = [content for content in read if content is not None]
+    return summarise(setting, out, work, records, chosen, workers)
+
+
+def _default_agents(task: str, policy: Path | None) -> tuple[str, ...]:
+    shipped = policy is not None or (SHIPPED / tasks[task].name / SPEC).is_file()
+    return (*DEFAULT_AGENTS, *([POLICY] if shipped else []))
+
+
+def _policy_folder(task: str, chosen: Sequence[str], policy: Path | None) -> Path | None:
+    if POLICY not in chosen:
+        if policy is not None:
+            raise ScopegymError(f"A policy takes part as agent {POLICY}: name it among the agents.")
+        return None
+    if policy is None:
+        Policy.shipped(task)
+        return SHIPPED / task
+    return policy
+
+
+def _check(setting: Setting, chosen: Sequence[str], wanted: Sequence[str], seeds: int) -> None:
+    """Raise ScopegymError on anything that every worker would refuse."""
+    for name in chosen:
+        agents[name]
+    for regime in wanted:
+        if regime not in REGIMES:
+            raise unknown("regime", regime, REGIMES)
+    if POLICY not in chosen and {"B", "C"} & {*wanted}:
+        raise ScopegymError(
+            f"Regimes B and C are about a policy: name {POLICY} among the agents, or ask for "
+            "regime A alone."
+        )
+    for what, count in (
+        ("seed", seeds),
+        ("problem", len(setting.names)),
+        ("image to tune to", setting.training),
+    ):
+        if count < 1:
+            raise ScopegymError(f"A benchmark needs at least one {what}, not {count}.")
+    if "B" in wanted and setting.tuning_images < 1:
+        raise ScopegymError(
+            "Regime B tunes a workflow to some images and tries it on others: give two images at "
+            "least, or leave B out."
+        )
+    check_budget(setting.task, setting.budget)
+    setting.load_policy()
+    for name in chosen:  # an agent may need a package that is not there
+        if name != POLICY:
+            next(agents[name].search(setting.tuning_problem(0), setting.budget, 0), None)
+    if setting.given is not None:
+        for index in range(len(setting.names)):
+            setting.problem(index).check()
+
+
+def _claim(setting: Setting, out: Path) -> None:
+    """Mark a folder as this benchmark's. Raises ScopegymError when it is another one's."""
+    former = _read(out / CLAIM) or {}
+    mine = {"key": setting.key, "policy": setting.policy_key or former.get("policy")}
+    if former and (former.get("key"), former.get("policy") or mine["policy"]) != (*mine.values(),):
+        raise ScopegymError(
+            f"'{out}' holds another benchmark, or one with other settings; give another folder."
+        )
+    content = {**mine, "task": setting.task_name, "budget": setting.budget}
+    with staged(out) as scratch:
+        (scratch / CLAIM).write_text(to_json(content), encoding="utf-8")
+
+
+def _carried_out(
+    setting: Setting,
+    chosen: tuple[str, ...],
+    waiting: deque[Unit],
+    workers: int,
+    backend: Backend,
+) -> Iterator[tuple[Unit, dict[str, Any]]]:
+    """Records as they come; of a unit that ends its workers, that it does."""
+    backend = backend if len(waiting) > 1 else "serial"
+    workers = min(workers, len(waiting))
+    for unit, future in spread(waiting, "run", workers, backend, Runner, setting, chosen):
+        try:
+            yield unit, future.result()
+        except WorkerDied as death:
+            yield unit, {**unit._asdict(), "error": f"It ended its worker: {death}."}
+
+
+def _done(out: Path, unit: Unit) -> bool:
+    """Whether a unit has its result; what failed is tried again."""
+    record = _read(out / RUNS / unit.file)
+    return record is not None and "error" not in record
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content

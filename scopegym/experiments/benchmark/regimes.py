@@ -1,0 +1,237 @@
+"""The three questions of a benchmark, and the worker that answers them run by run.
+
+A: what does an agent find on one image at a budget of operator executions? B: what is learned once
+and then costs next to nothing: a policy's single episode against one workflow tuned to many images,
+and against searching every image at length? C: is a policy's proposal a better beginning for a
+search than the expert's workflow?
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+from scopegym.agents.base import Agent
+from scopegym.agents.base import registry as agents
+from scopegym.agents.bayes import starting_points
+from scopegym.agents.policy import Policy
+from scopegym.agents.ppo import guided
+from scopegym.envs.problem import Problem, Task
+from scopegym.errors import ScopegymError
+from scopegym.experiments.benchmark.searches import (
+    Ensemble,
+    Point,
+    Run,
+    Timed,
+    fitting,
+    judged,
+    timed,
+    warm_started,
+)
+from scopegym.experiments.benchmark.setting import Setting
+from scopegym.experiments.solve import explore
+from scopegym.registry import load_entry_points, load_plugin
+from scopegym.workers import one_thread
+from scopegym.workflow import Workflow
+
+REGIMES = {"A": "search", "B": "amortised", "C": "refined"}
+#: Seeds that a regime takes at most. A run of B costs ten to sixty times one of A, and a workflow
+#: tuned to ten images differs less between seeds than images do; C repeats A from another start.
+MOST_SEEDS = {"A": 2**31, "B": 3, "C": 5}
+#: More than any search spends that is cut off after its evaluations.
+UNLIMITED = 2**31
+#: Searchers whose workflow is tuned to many images, and the one that searches every image at
+#: length, as they are called in regime B.
+TUNED, REFERENCE = "tuned by ", "bayes per image"
+POLICY, EXPERT = "ppo", "expert"
+#: A search that began with the policy's proposal, and one of regime A beside it.
+WARM, COLD = ", warm", ", cold"
+
+
+class Unit(NamedTuple):
+    """A piece of work. Without an image it is about all of them."""
+
+    regime: str
+    agent: str
+    image: int | None
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Name of its file."""
+        image = "all" if self.image is None else f"{self.image:04d}"
+        agent = re.sub(r"\W+", "-", self.agent)
+        return f"{self.regime}-{agent}-{image}-{self.seed:03d}.json"
+
+
+def units(setting: Setting, names: Sequence[str], regimes: Iterable[str], seeds: int) -> list[Unit]:
+    """All that has to be done, the longest first, so that no worker is left alone at the end."""
+    chosen = {name: agents[name] for name in names}
+    work = [unit for regime in regimes for unit in _PLANS[regime](setting, chosen, seeds)]
+    return sorted(work, key=lambda unit: (unit.image is not None, unit.agent != REFERENCE))
+
+
+def _plan_a(setting: Setting, chosen: dict[str, Agent], seeds: int) -> list[Unit]:
+    images = range(len(setting.names))
+    return [
+        Unit("A", name, image, setting.seed + seed)
+        for name, agent in chosen.items()
+        for image in images
+        for seed in range(seeds if agent.chance else 1)
+    ]
+
+
+def _plan_b(setting: Setting, chosen: dict[str, Agent], seeds: int) -> list[Unit]:
+    seeds = min(seeds, MOST_SEEDS["B"])
+    tuned = [
+        Unit("B", f"{TUNED}{name}", None, setting.seed + seed)
+        for name in tunable(chosen)
+        for seed in range(seeds if agents[name].chance else 1)
+    ]
+    fixed = [name for name in (POLICY, EXPERT) if name in chosen]
+    per_image = [
+        Unit("B", name, image, setting.seed) for name in fixed for image in setting.held_out
+    ]
+    reference = [
+        Unit("B", REFERENCE, image, setting.seed + seed)
+        for image in setting.held_out
+        for seed in range(seeds)
+    ]
+    return [*tuned, *per_image, *reference]
+
+
+def _plan_c(setting: Setting, chosen: dict[str, Agent], seeds: int) -> list[Unit]:
+    names = [name for name, agent in chosen.items() if agent.chance]
+    return [
+        Unit("C", name if name == POLICY else f"{name}{WARM}", image, setting.seed + seed)
+        for name in names
+        for image in range(len(setting.names))
+        for seed in range(min(seeds, MOST_SEEDS["C"]))
+    ]
+
+
+_PLANS: dict[str, Callable[[Setting, dict[str, Agent], int], list[Unit]]] = {
+    "A": _plan_a,
+    "B": _plan_b,
+    "C": _plan_c,
+}
+
+
+def tunable(names: Iterable[str]) -> list[str]:
+    """The agents that can tune one workflow to many images: those that search, but not by playing
+    episodes, which are about one image."""
+    return [name for name in names if name != EXPERT and not agents[name].episodes]
+
+
+class Runner:
+    """Does pieces of work; lives in a worker."""
+
+    def __init__(self, setting: Setting, names: tuple[str, ...]) -> None:
+        one_thread()
+        load_entry_points()
+        for plugin in setting.plugins:
+            load_plugin(plugin)
+        self.setting, self.policy = setting, setting.load_policy()
+        self._warm_up(names)
+
+    def run(self, regime: str, agent: str, image: int | None, seed: int) -> dict[str, Any]:
+        """The result of a unit in plain values; where it fails, why."""
+        try:
+            done = self._run(regime, agent, image, seed)
+        except Exception as error:  # one bad run must not end a benchmark of thousands
+            kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+            done = {"error": f"{kind}{error}"}
+        return {"regime": regime, "agent": agent, "image": image, "seed": seed, **done}
+
+    def _run(self, regime: str, agent: str, image: int | None, seed: int) -> dict[str, Any]:
+        if image is None:
+            return self._tuned(agents[agent.removeprefix(TUNED)], seed)
+        problem = prepared(self.setting.problem(image))
+        if regime == "B":
+            return _plain(*judged(image, problem, self._at_once(agent, problem, seed)))
+        name = agent.removesuffix(WARM)
+        if regime == "A":
+            trials = explore(problem, self._agent(name), self.setting.budget, seed)
+            return _plain(*judged(image, problem, timed(trials)))
+        return self._refined(name, image, problem, seed)
+
+    def _agent(self, name: str) -> Agent:
+        """The agent; ``ppo`` with this benchmark's policy."""
+        if name != POLICY or self.policy is None:
+            return agents[name]
+        policy = self.policy
+        return replace(agents[name], function=lambda *search: guided(policy, *search))
+
+    def _at_once(self, agent: str, problem: Problem, seed: int) -> list[Timed]:
+        """Regime B on one image: the policy's episode, the expert's workflow, or a long search."""
+        if agent == POLICY:
+            policy = self._needed()
+            return timed(policy.propose(problem) for _ in range(1))
+        if agent == EXPERT:
+            return timed(problem.evaluate(problem.task.expert) for _ in range(1))
+        search = explore(problem, agents["bayes"], UNLIMITED, seed)
+        return timed(islice(search, self.setting.budget))
+
+    def _tuned(self, agent: Agent, seed: int) -> dict[str, Any]:
+        """Regime B: tune one workflow to many images, and carry it out on every other image."""
+        setting = self.setting
+        together = Ensemble.of(
+            prepared(setting.tuning_problem(index)) for index in range(setting.tuning_images)
+        )
+        # A grid lays itself out to what it may spend; others are stopped.
+        pays = UNLIMITED if agent.chance else setting.budget * len(together.task.expert)
+        search = timed(islice(explore(together, agent, pays, seed), setting.budget))
+        tuned, _ = judged(-1, together, search)
+        workflow, runs = Workflow.from_dict(tuned.workflow), []
+        for index in setting.held_out:
+            problem = prepared(setting.problem(index))
+            run, _ = judged(index, problem, timed(problem.evaluate(workflow) for _ in range(1)))
+            runs.append(run.to_dict())
+        return {"runs": runs, "tuning": tuned.to_dict()}
+
+    def _refined(self, name: str, image: int, problem: Problem, seed: int) -> dict[str, Any]:
+        """Regime C: the policy's proposal, then the policy goes on or a searcher does."""
+        policy, budget = self._needed(), self.setting.budget
+        if name == POLICY:
+            search = timed(self._agent(name).search(problem, budget, seed))
+        else:
+            search = timed(warm_started(agents[name], policy, problem, budget, seed))
+        proposal = search[0].trial.workflow
+        fits = fitting(problem.task, proposal) == [proposal]
+        return {**_plain(*judged(image, problem, search, proposal)), "fits": fits}
+
+    def _needed(self) -> Policy:
+        if self.policy is None:
+            raise ScopegymError("This regime needs a policy.")
+        return self.policy
+
+    def _warm_up(self, names: tuple[str, ...]) -> None:
+        """Let agents load what they load when they first run, before any clock."""
+        budget = enough(self.setting.task)
+        for name in {*names, "bayes"} - _warm:
+            problem = self.setting.tuning_problem(0)
+            for _ in explore(problem, self._agent(name), budget, 0):
+                pass
+            _warm.add(name)
+
+
+#: Agents that have run in this process.
+_warm: set[str] = set()
+
+
+def enough(task: Task) -> int:
+    """Executions after which every agent has left its starting points."""
+    return (len(starting_points(task)) + 1) * max(len(w) for w in starting_points(task))
+
+
+def prepared(problem: Problem) -> Problem:
+    """The problem with its picture normalised, which nobody's clock should count."""
+    problem.check()
+    return problem
+
+
+def _plain(run: Run, points: list[Point]) -> dict[str, Any]:
+    return {"runs": [run.to_dict()], "curve": [list(point) for point in points]}

@@ -1,0 +1,261 @@
+"""One search, watched: what each trial cost, and what would have been chosen after it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scopegym.agents.base import Agent, Budget, Front
+from scopegym.agents.encoding import Encoding
+from scopegym.agents.policy import Policy
+from scopegym.aggregates import hypervolume
+from scopegym.artifacts import Source, State
+from scopegym.cache import Cache
+from scopegym.envs.problem import Problem, Task, Trial
+from scopegym.errors import ScopegymError
+from scopegym.experiments.solve import choose
+from scopegym.metrics import agreement
+from scopegym.rewards.base import Score
+from scopegym.workflow import Workflow
+
+
+class Seconds(NamedTuple):
+    """Where time went [s]; ``overhead`` is the searcher's own."""
+
+    operators: float = 0.0
+    reward: float = 0.0
+    overhead: float = 0.0
+
+    def plus(self, other: Seconds) -> Seconds:
+        """Both together."""
+        return Seconds(*(one + two for one, two in zip(self, other, strict=True)))
+
+
+class Timed(NamedTuple):
+    """A trial and what it took, with the searcher's thoughts that led to it."""
+
+    trial: Trial
+    seconds: Seconds
+
+
+def timed(trials: Iterator[Trial]) -> list[Timed]:
+    """Carry out a search, with nothing else between its trials."""
+    watched = []
+    start = time.perf_counter()
+    for trial in trials:
+        spent = time.perf_counter() - start
+        operators, reward = trial.seconds_operators, trial.seconds_reward
+        overhead = max(spent - operators - reward, 0.0)
+        watched.append(Timed(trial, Seconds(operators, reward, overhead)))
+        start = time.perf_counter()
+    return watched
+
+
+class Point(NamedTuple):
+    """How a search stands after a trial: all it has spent, the ``best`` value it has seen, and
+    score and truth of what would be chosen now; the truth is None where none is known."""
+
+    executions: int
+    operators: float
+    reward: float
+    overhead: float
+    best: float
+    score: float
+    truth: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out for one image, in plain values."""
+
+    image: int
+    score: float
+    terms: dict[str, float]
+    truth: float | None
+    executions: int
+    evaluations: int
+    failed_workflows: int
+    seconds: Seconds
+    hypervolume: float
+    workflow: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "seconds": self.seconds._asdict()}
+
+
+def judged(
+    image: int, problem: Problem, search: Sequence[Timed], expert: Workflow | None = None
+) -> tuple[Run, list[Point]]:
+    """What is chosen after a search, and how it would have been after every trial.
+
+    ``expert``: what choices are held against where the task's expert is not meant. Raises
+    ScopegymError when no workflow succeeded.
+    """
+    trials = [entry.trial for entry in search]
+    front, chosen, points = Front(problem.reward), None, []
+    executions, seconds, truths = 0, Seconds(), dict[str, float | None]()
+    for count, (trial, took) in enumerate(search, 1):
+        executions, seconds = executions + trial.executions, seconds.plus(took)
+        front.add(trial)
+        if front.trials:
+            chosen = choose(problem, trials[:count], front.best(), expert)
+            if chosen.workflow.key not in truths:
+                truths[chosen.workflow.key] = truth(problem, chosen.workflow)
+        points.append(_point(problem, executions, seconds, front, chosen, truths))
+    if chosen is None:
+        raise ScopegymError(f"No workflow succeeded: {trials[0].failure if trials else 'none'}.")
+    run = Run(
+        image=image,
+        score=chosen.score.value,
+        terms=dict(chosen.score.terms),
+        truth=truths[chosen.workflow.key],
+        executions=executions,
+        evaluations=len(trials),
+        failed_workflows=sum(trial.failure is not None for trial in trials),
+        seconds=seconds,
+        hypervolume=covered(front),
+        workflow=chosen.workflow.to_dict(),
+    )
+    return run, points
+
+
+def _point(
+    problem: Problem,
+    executions: int,
+    seconds: Seconds,
+    front: Front,
+    chosen: Trial | None,
+    truths: dict[str, float | None],
+) -> Point:
+    if chosen is None:  # whoever has nothing has found nothing
+        return Point(executions, *seconds, 0.0, 0.0, 0.0 if has_truth(problem) else None)
+    best = front.best().score.value
+    return Point(executions, *seconds, best, chosen.score.value, truths[chosen.workflow.key])
+
+
+def truth(problem: Problem, workflow: Workflow) -> float | None:
+    """How well a workflow's answer agrees with the truth, None where that is not known."""
+    if not has_truth(problem):
+        return None
+    answer = problem.run(workflow).get(problem.task.answer)
+    value = agreement(problem.micrograph.truth, answer, problem.prior)
+    return value if math.isfinite(value) else None
+
+
+def has_truth(problem: Problem) -> bool:
+    """Whether the truth of the image is known."""
+    return problem.micrograph.truth is not None
+
+
+def covered(front: Front) -> float:
+    """The volume of goodness that a front beats, 0 to 1."""
+    points = [[*front.reward.goodnesses(trial.score.terms).values()] for trial in front]
+    return hypervolume(np.array(points)) if points else 0.0
+
+
+# --- one workflow for many images ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble(Problem):
+    """Many images as one problem: a workflow runs on all of them, and terms and value are means."""
+
+    members: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Ensemble:
+        """These problems together, sharing one cache."""
+        cache = Cache()
+        members = tuple(replace(problem, cache=cache) for problem in problems)
+        first = members[0]
+        untold = replace(first.micrograph, truth=None)  # each has its own
+        return cls(untold, first.prior, first.task, first.reward, cache, members)
+
+    @property
+    def source(self) -> Source:
+        raise ScopegymError(f"{len(self.members)} images together have no one picture.")
+
+    def run(self, workflow: Workflow) -> State:
+        del workflow
+        raise ScopegymError(f"{len(self.members)} images together have no one result.")
+
+    def evaluate(self, workflow: Workflow) -> Trial:
+        """The trial of a workflow on all images, charged for each; where it fails on an image,
+        that one has the worst score."""
+        trials = [member.evaluate(workflow) for member in self.members]
+        names = trials[0].score.terms
+        terms = {name: float(np.mean([t.score.terms[name] for t in trials])) for name in names}
+        failures = [trial.failure for trial in trials if trial.failure is not None]
+        return Trial(
+            workflow,
+            Score(terms, float(np.mean([trial.score.value for trial in trials]))),
+            sum(trial.executions for trial in trials),
+            sum(trial.seconds_operators for trial in trials),
+            sum(trial.seconds_reward for trial in trials),
+            failures[0] if len(failures) == len(trials) else None,
+        )
+
+
+# --- warm starts ---------------------------------------------------------------------------------
+
+
+def warm_started(
+    agent: Agent, policy: Policy, problem: Problem, budget: int, seed: int
+) -> Iterator[Trial]:
+    """The policy's proposal, then a search that takes it for its expert and sets out from there.
+
+    The proposal is paid from the same budget, once: a searcher that begins with just this workflow
+    gets its result for nothing.
+    """
+    proposal = policy.propose(problem)
+    yield proposal
+    purse = Budget(problem, budget - proposal.executions)
+    tried = [_known(proposal, purse, w) for w in fitting(problem.task, proposal.workflow)]
+    fits = [trial for trial in tried if trial is not None]
+    yield from (trial for trial in fits if trial.executions)
+    if not fits:
+        return
+    start = max(fits, key=lambda trial: trial.score.value)
+    warm = replace(problem, task=replace(problem.task, expert=start.workflow))
+    purse = Budget(warm, purse.left)
+    for trial in agent.function(warm, purse, np.random.default_rng(seed)):
+        if trial.workflow == start.workflow:
+            purse.spent -= trial.executions
+            yield replace(trial, executions=0)
+        else:
+            yield trial
+
+
+def _known(proposal: Trial, purse: Budget, workflow: Workflow) -> Trial | None:
+    """The trial of a workflow, for nothing if it is the proposal's."""
+    if workflow == proposal.workflow:
+        return replace(proposal, executions=0)
+    return purse.evaluate(workflow)
+
+
+def fitting(task: Task, workflow: Workflow) -> list[Workflow]:
+    """The workflow itself if it fits the task's slots; or those made of most of its steps, in its
+    order or in that of the slots, that do; or the expert's where none does."""
+    encoding = Encoding(task)
+    first: dict[str, int] = {}
+    for at, slot in enumerate(encoding.slots):
+        for name in slot.operators:
+            first.setdefault(name, at)
+    for count in range(len(workflow), 0, -1):
+        found: dict[Workflow, None] = {}
+        for steps in combinations(workflow, count):
+            ordered = sorted(steps, key=lambda step: first.get(step.op, len(first)))
+            for some in (Workflow(steps), Workflow(tuple(ordered))):
+                if encoding.encode(some) is not None:
+                    found[some] = None
+                    break
+        if found:
+            return [*found]
+    return [task.expert]

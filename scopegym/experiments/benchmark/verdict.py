@@ -1,0 +1,217 @@
+"""What a benchmark shows, line by line, and how many images a training pays for."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scopegym.agents.policy import Policy
+from scopegym.aggregates import interquartile_mean
+from scopegym.experiments.benchmark.regimes import EXPERT, POLICY, REFERENCE, TUNED
+from scopegym.experiments.benchmark.standings import Standings
+from scopegym.experiments.train import LOG
+
+#: How much truth a searcher may lose against the expert while its score rises: one column in a
+#: hundred. Losing more, it has found where the reward is blind.
+FOOLED = 0.01
+#: By how much a policy may fall short of a long search: half a column in a hundred in the truth,
+#: and in the score what a rank of ``image_evidence`` is uncertain by, twice (``solve.TIE``).
+TRUTH_ALLOWED, SCORE_ALLOWED = 0.005, 0.01
+#: Operator executions that a policy may take for an image: one each to normalise, denoise, detect,
+#: clean and refine; more would be searching.
+EXECUTIONS_ALLOWED = 5
+#: A session at the microscope gives this many images; a training should pay within one.
+SESSION = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement of the verdict: the ``value`` that was found, held against a ``threshold``."""
+
+    name: str
+    passed: bool
+    value: float | None
+    threshold: float
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a policy's training took: seconds of the clock and operator executions, None where it
+    was not written down; ``source`` says where it was."""
+
+    seconds: float | None
+    executions: float | None
+    steps: int | None
+    source: str
+
+
+def training_cost(policy: Policy, folder: Path) -> Cost:
+    """The cost of the whole training by its log; or by the spec, until the weights that were
+    kept."""
+    try:
+        with (folder / LOG).open(encoding="utf-8", newline="") as lines:
+            last = [*csv.DictReader(lines)][-1]
+        return Cost(float(last["seconds"]), float(last["executed"]), int(float(last["steps"])), LOG)
+    except (OSError, LookupError, ValueError):
+        reached = policy.spec["validation"]
+        source = "spec.json, until the weights that were kept"
+        return Cost(reached.get("seconds"), reached.get("executed"), reached.get("steps"), source)
+
+
+def break_even(training: float | None, search: float | None, policy: float | None) -> float | None:
+    """After how many images a training has cost less than searching every one of them.
+
+    All in the same unit, ``search`` and ``policy`` per image. None where it never has, or where
+    something is not known.
+    """
+    if training is None or search is None or policy is None or search <= policy:
+        return None
+    return training / (search - policy)
+
+
+def paying(amortised: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
+    """The break-even of regime B, in seconds and in operator executions."""
+    search, policy = (amortised["agents"].get(name) for name in (REFERENCE, POLICY))
+    if search is None or policy is None:
+        return {}
+    found = {
+        "seconds": break_even(cost.seconds, search["seconds"]["total"], policy["seconds"]["total"]),
+        "executions": break_even(cost.executions, search["executions"], policy["executions"]),
+    }
+    timed = None not in (search["seconds"]["total"], policy["seconds"]["total"])
+    return {"training": asdict(cost), "break_even": found, "text": _said(found, cost, timed)}
+
+
+def _said(found: Mapping[str, float | None], cost: Cost, timed: bool) -> str:
+    if cost.seconds is None:
+        return "The policy does not say how long its training took, so no break-even is known."
+    if not timed:
+        return "No run tells what an episode or a search takes, so no break-even is known."
+    if found["seconds"] is None:
+        return "The training never pays: an episode takes no less time than the search."
+    executions = found["executions"]
+    more = "" if executions is None else f"; by operator executions, after {executions:,.0f}"
+    return (
+        f"The training of {cost.seconds:,.0f} s pays after {found['seconds']:,.0f} images{more}. "
+        "Its seconds are those of the clock, however many cores it had; a search has one."
+    )
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def lines(
+    regimes: Mapping[str, Standings], paid: Mapping[str, Any], evaluations: int, measure: str
+) -> list[Line]:
+    """The whole verdict."""
+    found = [_finished(regimes)]
+    if "A" in regimes:
+        found += _not_fooled(regimes["A"], measure)
+    if "B" in regimes and {POLICY, REFERENCE} <= {*regimes["B"].agents}:
+        found += _amortised(regimes["B"], paid, evaluations, measure)
+    return found
+
+
+def _finished(regimes: Mapping[str, Standings]) -> Line:
+    own = [standings.own(regime) for regime, standings in regimes.items()]
+    failed = sum(int((runs["failure"] != "").sum()) for runs in own)
+    total = sum(map(len, own))
+    text = f"{total - failed:,} of {total:,} runs finished."
+    return Line("every run finished", not failed, float(failed), 0.0, text)
+
+
+def _not_fooled(search: Standings, measure: str) -> Iterator[Line]:
+    """Whether a searcher's score rises while its truth falls."""
+    if "truth" not in search.columns or EXPERT not in search.agents:
+        return
+    for name in search.agents:
+        if name != EXPERT:
+            score, truth = (search.gain(name, EXPERT, c) for c in ("score", "truth"))
+            yield Line(
+                f"{name} does not fool the reward",
+                not (score > 0 and truth < -FOOLED),
+                truth,
+                -FOOLED,
+                f"Against the expert's, the mean score of what {name} chooses changes by "
+                f"{score:+.3f} and its mean {measure} by {truth:+.3f}; with a higher score it may "
+                f"lose {FOOLED:g}.",
+            )
+
+
+def _amortised(
+    learned: Standings, paid: Mapping[str, Any], evaluations: int, measure: str
+) -> Iterator[Line]:
+    """What a policy's episode is worth against a search of every image and one tuned workflow."""
+    against = f"bayes with {evaluations} evaluations per image"
+    if "truth" in learned.columns:
+        value, low, high = learned.difference(POLICY, REFERENCE, "truth")
+        yield Line(
+            "the policy is as true as a long search",
+            low >= -TRUTH_ALLOWED,
+            value,
+            -TRUTH_ALLOWED,
+            f"Interquartile mean {measure} of the policy less that of {against}: {value:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}]; the interval may reach down to {-TRUTH_ALLOWED:g}.",
+        )
+    value, low, high = learned.difference(POLICY, REFERENCE, "score")
+    yield Line(
+        "the policy scores as a long search",
+        value >= -SCORE_ALLOWED,
+        value,
+        -SCORE_ALLOWED,
+        f"Interquartile mean score of the policy less that of {against}: {value:+.4f} "
+        f"[{low:+.4f}, {high:+.4f}]; it may be {SCORE_ALLOWED:g} less.",
+    )
+    spent = learned.runs.loc[learned.runs["agent"] == POLICY, "executions"].dropna()
+    most = float(spent.max()) if len(spent) else None
+    yield Line(
+        "the policy takes few operators",
+        most is not None and most <= EXECUTIONS_ALLOWED,
+        most,
+        EXECUTIONS_ALLOWED,
+        f"At most {0 if most is None else most:.0f} operator executions for an image; "
+        f"{EXECUTIONS_ALLOWED} are allowed.",
+    )
+    yield from _beats_tuned(learned, measure)
+    images = paid["break_even"]["seconds"]
+    yield Line(
+        "the training pays",
+        images is not None and images < SESSION,
+        images,
+        SESSION,
+        f"{paid['text']} A session gives {SESSION} images.",
+    )
+
+
+def _beats_tuned(learned: Standings, measure: str) -> Iterator[Line]:
+    """Whether the policy is better than the best of the workflows tuned to many images, by truth
+    or by score; the best is chosen by the same figure."""
+    tuned = [name for name in learned.agents if name.startswith(TUNED)]
+    if not tuned:
+        return
+    said, lowest = [], []
+    for column, called in (("truth", measure), ("score", "score")):
+        if column in learned.columns:
+            values = {name: interquartile_mean(learned.values(name, column)) for name in tuned}
+            best = max(tuned, key=values.__getitem__)
+            value, low, high = learned.difference(POLICY, best, column)
+            tells = "better" if low > 0 else "worse" if high < 0 else "no telling apart"
+            said.append(
+                f"{called} {value:+.4f} [{low:+.4f}, {high:+.4f}] over the one {best} ({tells})"
+            )
+            lowest.append(low)
+    yield Line(
+        "the policy beats one workflow for all images",
+        max(lowest) > 0,
+        max(lowest),
+        0.0,
+        f"Interquartile mean {'; '.join(said)}. One of the intervals has to lie above 0.",
+    )
