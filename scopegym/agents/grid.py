@@ -19,21 +19,21 @@ LEAST_LEVELS = 3
 
 @agent(chance=False)
 def grid(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Vary the task's most important parameters on the finest regular grid that the budget pays.
-
-    All other parameters stay as the expert sets them.
+    """The expert's workflow; then its most important parameters on the finest regular grid that
+    the rest of the budget pays, all others staying as they are.
     """
     del rng
     task = problem.task
-    affordable = budget.left // len(task.expert)
+    affordable = budget.left // len(task.expert) - 1
     count = max(
         (n for n in range(1, len(task.tuned) + 1) if LEAST_LEVELS**n <= affordable), default=0
     )
-    # A budget below the smallest grid pays for the expert's own workflow, once.
-    levels = int(affordable ** (1 / count) + 1e-9) if count else 1
+    levels = int(affordable ** (1 / count) + 1e-9) if count else 0
     tuned = task.tuned[:count]
-    for values in product(*(_bins(name, levels) for name in tuned)):
-        trial = budget.evaluate(_with(task.expert, dict(zip(tuned, values, strict=True))))
+    settings = product(*(_bins(name, levels) for name in tuned)) if count else ()
+    varied = (_with(task.expert, dict(zip(tuned, values, strict=True))) for values in settings)
+    for workflow in (task.expert, *varied):
+        trial = budget.evaluate(workflow)
         if trial is None:
             return
         yield trial

@@ -40,7 +40,9 @@ def defaults() -> tuple[object, ...]:
     [(3, 3, 1), (8, 8, 1), (9, 3, 2), (15, 3, 2), (16, 4, 2), (26, 5, 2), (27, 3, 3), (64, 4, 3)],
 )
 def test_grid_is_the_finest_regular_one_that_the_budget_pays(problem, affordable, levels, turned):
-    trials = list(agents["grid"].search(problem, affordable * COST + COST - 1, 0))
+    budget = (1 + affordable) * COST + COST - 1
+    expert, *trials = agents["grid"].search(problem, budget, 0)
+    assert expert.workflow == ATOMS.expert
     spaces = [
         operators[op].parameters[key].space
         for op, key in (name.split(".") for name in ATOMS.tuned[:turned])
@@ -51,7 +53,7 @@ def test_grid_is_the_finest_regular_one_that_the_budget_pays(problem, affordable
     assert all(tuned(trial)[turned:] == defaults()[turned:] for trial in trials)
 
 
-@pytest.mark.parametrize("affordable", [1, 2])
+@pytest.mark.parametrize("affordable", [1, 2, 3])
 def test_a_budget_below_the_smallest_grid_pays_for_the_expert(problem, affordable):
     trials = list(agents["grid"].search(problem, affordable * COST, 0))
     assert [trial.workflow for trial in trials] == [ATOMS.expert]
