@@ -17,7 +17,7 @@ from scopegym.artifacts import Artifact, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.experiments.audit.adversaries import ERRORS, against, noise_images, wrong_size
-from scopegym.metrics import agreement, chance
+from scopegym.metrics import agreement, half_right
 from scopegym.registry import load_entry_points, load_plugin
 from scopegym.rewards.base import Reward, Score
 from scopegym.workers import one_thread
@@ -165,7 +165,7 @@ def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> 
     """Every adversary's answers; the best that is found where the image or the expectation is
     wrong; and the best wrong answer of an optimiser and of the workflows tried before it."""
     truth = true_answer(problem)
-    limit = (1 + chance(truth)) / 2
+    limit = half_right(truth)
     for entry in against(truth):
         for number, answer in enumerate(wrong_answers(job, problem, index, entry.name)):
             found = judged_answer(problem, answer)
