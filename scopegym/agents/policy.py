@@ -106,12 +106,13 @@ class Policy:
             episode = episode.play(action)
         return episode
 
-    def propose(self, problem: Problem) -> Trial:
+    def propose(self, problem: Problem, most: int | None = None) -> Trial:
         """The workflow of one episode, without what it replaced and with what the task obliges to.
 
         ``executions`` counts all operators that ran to get there, and the seconds are theirs.
+        ``most`` allows fewer executions than in training, the last kept for such an obligation.
         """
-        episode = self.play(problem)
+        episode = self.play(problem, horizon=None if most is None else max(most - 1, 1))
         completed = problem.task.completed(episode.workflow)
         trial = problem.evaluate(problem.essential(completed))
         added = len(completed) - len(episode.workflow)

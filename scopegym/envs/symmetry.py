@@ -10,19 +10,14 @@ from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
 
-#: Regions differ and are alike within, each has a pattern of its own, they are no fragments, and
-#: they meet in few, straight boundaries: the last two only decide between what the first support.
-REWARD = Reward(
-    "symmetry-v0",
-    {
-        "separability": 1,
-        "pattern_consistency": 1,
-        "region_count": 0.5,
-        "boundary_length": 1,
-        "boundary_straightness": 0.25,
-    },
-    "product",
-)
+#: Version 1 estimates how many places are right, whatever the noise: labels explain what distant
+#: places have in common, and each can be told from its pattern. The power lets an answer with
+#: three quarters right fall well behind the true one: at 4 what an optimiser of reward minus truth
+#: finds comes within 0.40 of it on one problem in twenty, at 4.5 within 0.42, and higher powers
+#: only lower what right answers get in heavy noise. The terms of version 0 for fragments
+#: and for length and straightness of boundaries put workflows in no better order than these two
+#: alone (13 problems: Kendall's tau 0.77 without, 0.74 with any of them at a weight of 0.25).
+REWARD = Reward("symmetry-v1", {"separability": 4.5, "pattern_consistency": 4.5}, "product")
 
 
 def sample(rng: np.random.Generator) -> Problem:

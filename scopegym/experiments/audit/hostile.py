@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import FrozenInstanceError, dataclass, replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 from scopegym.artifacts import Artifact, State, array_digest, digest
@@ -15,6 +15,7 @@ from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.experiments.audit.adversaries import against
 from scopegym.experiments.audit.examine import Job, true_answer, wrong_answers
+from scopegym.experiments.verdict import Line
 from scopegym.limits import LimitExceededError, Limits, limited
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
@@ -24,18 +25,6 @@ from scopegym.rewards.base import Term
 PROBED = 3
 #: What one call of one term may take.
 LIMITS = Limits(seconds=5.0)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a verdict: what is asked, whether it holds, the figure and its threshold, and
-    the finding in words."""
-
-    name: str
-    passed: bool
-    text: str
-    value: float | None = None
-    threshold: float | None = None
 
 
 #: What is asked of every term, and what is said where it holds.
@@ -86,7 +75,7 @@ def probe(job: Job) -> list[Line]:
         except Misbehaved as outcome:
             found.setdefault(outcome.question, f"{term.name} {outcome}")
     return [
-        Line(question, question not in found, found.get(question, fine))
+        Line(question, question not in found, None, None, found.get(question, fine))
         for question, fine in ASKED.items()
     ]
 

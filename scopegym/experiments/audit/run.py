@@ -16,8 +16,9 @@ from scopegym.artifacts import Array
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.audit.examine import Attack, Examined, Examiner, Job, Judged
-from scopegym.experiments.audit.hostile import Line, probe
+from scopegym.experiments.audit.hostile import probe
 from scopegym.experiments.outputs import staged, to_json
+from scopegym.experiments.verdict import Line
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, spread
 
@@ -82,7 +83,10 @@ def audit(
         examined = sorted(_spread(job, problems, workers, backend, on_problem), key=_index)
     plain = {**_heading(job, len(examined)), **figures(job.reward, examined)}
     verdict = [*judgements(plain), *lines] if examined else lines
-    plain |= {"passed": all(line.passed for line in verdict), "verdict": [*map(asdict, verdict)]}
+    plain |= {
+        "passed": all(line.passed for line in verdict),
+        "verdict": [line.to_dict() for line in verdict],
+    }
     with staged(out) as scratch:
         (scratch / "audit.json").write_text(to_json(plain), encoding="utf-8")
         (scratch / "audit.md").write_text(markdown(plain), encoding="utf-8")
@@ -290,35 +294,35 @@ def judgements(plain: dict[str, Any]) -> Iterator[Line]:
     yield Line(
         "rank correlation",
         tau is not None and tau >= STANDARD.tau,
-        "Kendall's tau of reward and truth over random workflows, median over the problems.",
         tau,
         STANDARD.tau,
+        "Kendall's tau of reward and truth over random workflows, median over the problems.",
     )
     for key, share in (("regret_median", "median"), ("regret_90", "90th percentile")):
         threshold = getattr(STANDARD, key)
         yield Line(
             f"regret, {share}",
             overall[key] <= threshold,
-            "Truth of the best workflow minus truth of the one with the highest reward.",
             overall[key],
             threshold,
+            "Truth of the best workflow minus truth of the one with the highest reward.",
         )
     for row in plain["adversaries"]:
         yield Line(
             f"beats: {row['adversary']}",
             row["margin"] >= STANDARD.margin,
-            f"True answer's score minus the wrong one's, on all but {100 * EXEMPT:.0f} % of "
-            f"{row['problems']} problems; median {row['median']:.2f}, least {row['least']:.2f}.",
             row["margin"],
             STANDARD.margin,
+            f"True answer's score minus the wrong one's, on all but {100 * EXEMPT:.0f} % of "
+            f"{row['problems']} problems; median {row['median']:.2f}, least {row['least']:.2f}.",
         )
     yield Line(
         "cost per evaluation",
         spent["percentile_95_s"] <= STANDARD.seconds,
-        f"95th percentile [s]; median {1e3 * spent['median_s']:.1f} ms, "
-        f"{100 * spent['share']:.0f} % of the time of workflow and reward together.",
         spent["percentile_95_s"],
         STANDARD.seconds,
+        f"95th percentile [s]; median {1e3 * spent['median_s']:.1f} ms, "
+        f"{100 * spent['share']:.0f} % of the time of workflow and reward together.",
     )
 
 
