@@ -171,9 +171,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 
 def test_two_thousand_draws_take_well_below_a_second():
     values = np.random.default_rng(0).random((10, 20))
-    start = time.perf_counter()
+    start = time.process_time()
     stratified_bootstrap(values, statistic=interquartile_mean, rng=rng())
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 # Probability of improvement
@@ -324,9 +324,9 @@ def test_hypervolume_rises_with_points_and_their_coordinates(points, at: int, by
 def test_sixty_points_in_five_dimensions_take_well_below_a_second():
     points = np.abs(np.random.default_rng(0).normal(size=(60, 5)))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    start = time.perf_counter()
+    start = time.process_time()
     hypervolume(points)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 # Bad input

@@ -1,0 +1,150 @@
+"""Multi-objective Bayesian optimisation with BoTorch over the task's whole space of workflows.
+
+Balandat et al. 2020, BoTorch: A Framework for Efficient Monte-Carlo Bayesian Optimization.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from scopegym.agents.base import Budget, Front, agent
+from scopegym.agents.bayes import starting_points
+from scopegym.agents.encoding import Encoding
+from scopegym.artifacts import Array
+from scopegym.envs.problem import Problem, Trial
+from scopegym.errors import ScopegymError
+from scopegym.workflow import Workflow
+
+#: Trials before the model proposes, starting points included; the others are left to chance.
+STARTUP = 5
+#: Workflows that the model may choose from: drawn evenly, and neighbours of the front's. Its
+#: gradient leads nowhere where coordinates are choices of operators.
+DRAWS, NEIGHBOURS = 200, 200
+#: Draws from the model that the expected growth is averaged over. They and the front's own boxes
+#: take most of the time: with four terms, 64 take four times as long.
+SAMPLES = 16
+#: Variance of a goodness that is measured again. Workflows are pure; this keeps the model's
+#: matrices regular.
+NOISE = 1e-6
+
+
+@agent
+def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
+    """Model every term by a Gaussian process and go where the front is expected to grow most.
+
+    Growth is the hypervolume of the terms' goodnesses, above no goodness at all: qLogNEHVI (Daulton
+    et al. 2021, Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023).
+    """
+    _check_installed()
+    encoding = Encoding(problem.task)
+    front = Front(problem.reward)
+    points: list[Array] = []
+    goodnesses: list[list[float]] = []
+    starts = deque(starting_points(problem.task))
+    while True:
+        if starts:
+            workflow = starts.popleft()
+        elif len(points) < STARTUP:
+            workflow = encoding.sample(rng)
+        else:
+            workflow = _propose(encoding, np.array(points), np.array(goodnesses), front, rng)
+        trial = budget.evaluate(workflow)
+        if trial is None:
+            return
+        points.append(_point(encoding, workflow))
+        goodnesses.append([*problem.reward.goodnesses(trial.score.terms).values()])
+        front.add(trial)
+        yield trial
+
+
+def _propose(
+    encoding: Encoding, points: Array, goodnesses: Array, front: Front, rng: np.random.Generator
+) -> Workflow:
+    """The workflow of most expected growth among even draws and neighbours of the front's."""
+    candidates = [rng.random(encoding.dimensions) for _ in range(DRAWS)]
+    parents = [_point(encoding, trial.workflow) for trial in front]
+    if parents:
+        chosen = rng.integers(len(parents), size=NEIGHBOURS)
+        candidates += [encoding.mutate(parents[i], rng) for i in chosen]
+    cube = np.array([encoding.canonical(candidate) for candidate in candidates])
+    growth = _expected_growth(points, goodnesses, cube, int(rng.integers(2**31)))
+    # Six digits of a parameter make the difference between a workflow and its own encoding.
+    tried = (np.abs(cube[:, None] - points).max(axis=2) < 1e-4).any(axis=1)
+    growth[tried] = -np.inf
+    return encoding.decode(cube[int(np.argmax(growth))])
+
+
+def _expected_growth(points: Array, goodnesses: Array, cube: Array, seed: int) -> Array:
+    """Logarithm of the hypervolume ``[C]`` that each of ``cube`` ``[C, D]`` is expected to add to
+    the front of goodnesses ``[N, M]`` at ``points`` ``[N, D]``."""
+    import torch
+    from botorch.acquisition.multi_objective import logei
+    from botorch.sampling import SobolQMCNormalSampler
+    from botorch.utils.sampling import manual_seed
+    from linear_operator.utils.warnings import NumericalWarning
+
+    # BoTorch would compile a kernel on its first use: minutes, and it needs a compiler.
+    logei._load_attempted = True
+    with manual_seed(seed), warnings.catch_warnings(), torch.no_grad():
+        # Neighbours make a covariance nearly singular; it says so when it mends that.
+        warnings.simplefilter("ignore", NumericalWarning)
+        # Torch says once that it does not check the sparse matrices that gpytorch makes.
+        warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
+        acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
+            _fitted(points, goodnesses),
+            ref_point=[0.0] * goodnesses.shape[1],
+            X_baseline=torch.from_numpy(points),
+            sampler=SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=seed),
+            prune_baseline=True,
+        )
+        growth: Array = acquisition(torch.from_numpy(cube)[:, None]).numpy()
+    return growth
+
+
+def _fitted(points: Array, goodnesses: Array) -> Any:
+    """Independent Gaussian processes for all terms, their length scales fitted where that works."""
+    import torch
+    from botorch.exceptions import ModelFittingError
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.models.transforms import Standardize
+    from botorch.settings import validate_input_scaling
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    seen = torch.from_numpy(goodnesses)
+    # A term that never changed has no spread to standardise by, which is no reason to warn.
+    with validate_input_scaling(False):
+        model = SingleTaskGP(
+            torch.from_numpy(points),
+            seen,
+            train_Yvar=torch.full_like(seen, NOISE),
+            outcome_transform=Standardize(seen.shape[1]),
+        )
+    with torch.enable_grad(), suppress(ModelFittingError):
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    return model
+
+
+def _point(encoding: Encoding, workflow: Workflow) -> Array:
+    point = encoding.encode(workflow)
+    assert point is not None  # starting points, samples and proposals all fit the slots
+    return point
+
+
+def _check_installed() -> None:
+    try:
+        with warnings.catch_warnings():
+            # What BoTorch imports still uses torch.jit.script.
+            warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+            import botorch  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise ScopegymError(
+            f"The agent botorch needs BoTorch, which does not load ({error}): "
+            'pip install "scopegym[botorch]".'
+        ) from error
