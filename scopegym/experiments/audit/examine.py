@@ -29,7 +29,10 @@ STREAM = 7001
 #: what is expected of it is wrong, and how many an optimiser may try that is paid for being wrong.
 MISLED, HUNTED = 0.2, 0.6
 NOISE, OPTIMISER = "image replaced by noise", "an optimiser of reward minus truth"
-WRONG_SIZE = "pixel size wrong by {:.0f} %"
+#: Whoever is told a wrong pixel size is asked a wrong question, and what fits that is no wrong
+#: answer to it. ``solve`` measures the lattice, corrects a wrong pixel size or refuses it; what the
+#: reward says where that is overridden is shown and not judged.
+TOLD = tuple(f"told a pixel size wrong by {100 * error:.0f} %" for error in ERRORS)
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator
 def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Problem]]:
     """The question put wrongly: about noise, and with a pixel size that is off."""
     noise = [(NOISE, blind) for blind in noise_images(problem, job.rng(index, 3))]
-    sizes = [(WRONG_SIZE.format(100 * error), wrong_size(problem, error)) for error in ERRORS]
+    sizes = [(name, wrong_size(problem, error)) for name, error in zip(TOLD, ERRORS, strict=True)]
     return [*noise, *sizes]
 
 

@@ -15,7 +15,7 @@ from scopegym import __version__
 from scopegym.artifacts import Array
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.audit.examine import Attack, Examined, Examiner, Job, Judged
+from scopegym.experiments.audit.examine import TOLD, Attack, Examined, Examiner, Job, Judged
 from scopegym.experiments.audit.hostile import probe
 from scopegym.experiments.outputs import staged, to_json
 from scopegym.experiments.verdict import Line
@@ -26,9 +26,9 @@ from scopegym.workers import Backend, WorkerDied, spread
 PROBLEMS, WORKFLOWS = 60, 60
 #: Groups of equal size that the problems are divided into by their noise.
 LEVELS = 4
-#: Share of the problems, the worst ones, that an adversary may do better on than allowed: some
-#: fields hold a handful of columns only, where chance gets far.
-EXEMPT = 0.05
+#: Share of the problems, the worst ones, that an adversary may do better on than allowed, as for
+#: the regret: some fields hold a handful of columns only, where chance gets far.
+EXEMPT = 0.1
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,8 @@ def by_term(reward: Reward, examined: Sequence[Examined]) -> Iterator[dict[str, 
 
             value = partial(_combined, without)
             lost = margins(examined, value)
-            worst = min(lost, key=lambda row: row["margin"]) if lost else None
+            judged = [row for row in lost if row["judged"]]
+            worst = min(judged, key=lambda row: row["margin"]) if judged else None
             entry["without"] = {
                 **{key: agreement_of(examined, value)[key] for key in ("kendall", "regret_90")},
                 "margin": None if worst is None else worst["margin"],
@@ -251,6 +252,7 @@ def margins(examined: Sequence[Examined], value: Value) -> list[dict[str, Any]]:
     return [
         {
             "adversary": name,
+            "judged": name not in TOLD,
             "problems": len(rows),
             "mostly_right": right[name],
             "margin": float(np.percentile([margin for margin, _ in rows], 100 * EXEMPT)),
@@ -307,7 +309,7 @@ def judgements(plain: dict[str, Any]) -> Iterator[Line]:
             threshold,
             "Truth of the best workflow minus truth of the one with the highest reward.",
         )
-    for row in plain["adversaries"]:
+    for row in (row for row in plain["adversaries"] if row["judged"]):
         yield Line(
             f"beats: {row['adversary']}",
             row["margin"] >= STANDARD.margin,
