@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -132,3 +132,10 @@ def load_entry_points() -> None:
                 raise ScopegymError(
                     f"The installed plug-in '{point.name}' ({point.value}) fails: {error}"
                 ) from error
+
+
+def load_plugins(files: Iterable[str | Path]) -> None:
+    """Import what installed packages add, and run these files of the user."""
+    load_entry_points()
+    for file in files:
+        load_plugin(file)

@@ -27,7 +27,7 @@ from scopegym.experiments.findings import found
 from scopegym.experiments.outputs import recipe, staged, to_json, write_answer
 from scopegym.experiments.solve import soundest
 from scopegym.micrograph import Micrograph
-from scopegym.registry import load_entry_points, load_plugin
+from scopegym.registry import load_plugins
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow
 
@@ -73,9 +73,7 @@ class Applier:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_entry_points()
-        for plugin in job.plugins:
-            load_plugin(plugin)
+        load_plugins(job.plugins)
         self.job = job
         self.policy = Policy.load(job.policy)
 

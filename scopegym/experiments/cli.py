@@ -547,11 +547,9 @@ def _version(
 
 
 def _load_plugins(files: list[Path] | None) -> None:
-    from scopegym.registry import load_entry_points, load_plugin
+    from scopegym.registry import load_plugins
 
-    load_entry_points()
-    for file in files or ():
-        load_plugin(file)
+    load_plugins(files or ())
 
 
 def _load(path: Path, pixel_size: str | None, frame: int | None) -> Any:

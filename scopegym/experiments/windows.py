@@ -23,7 +23,7 @@ from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
-from scopegym.registry import load_entry_points, load_plugin
+from scopegym.registry import load_plugins
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow
@@ -259,9 +259,7 @@ class Solver:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_entry_points()
-        for plugin in job.plugins:
-            load_plugin(plugin)
+        load_plugins(job.plugins)
         self.job = job
         self.problem = job.problem
 

@@ -17,7 +17,7 @@ from scopegym.artifacts import Array
 from scopegym.cache import Cache
 from scopegym.envs.problem import Problem
 from scopegym.envs.workflow_env import Sampler, WorkflowEnv
-from scopegym.registry import load_entry_points, load_plugin
+from scopegym.registry import load_plugins
 from scopegym.workers import one_thread
 
 Weights = dict[str, Array]
@@ -84,9 +84,7 @@ class Host:
 
     def __init__(self, spec: EnvSpec, count: int, seed: int) -> None:
         one_thread()
-        load_entry_points()
-        for plugin in spec.plugins:
-            load_plugin(plugin)
+        load_plugins(spec.plugins)
         arguments = {"cache": Cache(spec.cache_bytes), **spec.arguments}
         self.envs = [WorkflowEnv(spec.task, **arguments) for _ in range(count)]
         shared = Stream(self.envs[0].task.sample, spec.pool, spec.renewal)

@@ -18,7 +18,7 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.experiments.audit.adversaries import ERRORS, against, noise_images, wrong_size
 from scopegym.metrics import agreement, half_right
-from scopegym.registry import load_entry_points, load_plugin
+from scopegym.registry import load_plugins
 from scopegym.rewards.base import Reward, Score
 from scopegym.workers import one_thread
 from scopegym.workflow import Workflow
@@ -98,9 +98,7 @@ class Examiner:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_entry_points()
-        for plugin in job.plugins:
-            load_plugin(plugin)
+        load_plugins(job.plugins)
         self.job = job
 
     def examine(self, index: int) -> Examined:
