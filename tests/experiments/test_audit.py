@@ -174,8 +174,8 @@ HOSTILE = {
     "peeks": (
         "does not read the truth",
         "import gc\n    from scopegym import Micrograph\n"
-        "    known = [o for o in gc.get_objects() if isinstance(o, Micrograph)]\n"
-        "    return float(any(len(o.truth) == len(points) for o in known))",
+        "    known = [o.truth for o in gc.get_objects() if isinstance(o, Micrograph)]\n"
+        "    return float(len(points) in [len(truth) for truth in known])",
     ),
     "writes": ("does not mutate its input", "points.yx[:] = 0\n    return 1.0"),
     "swaps": (

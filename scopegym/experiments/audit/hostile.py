@@ -129,35 +129,39 @@ def arguments(term: Term, state: State, prior: Prior) -> list[Any] | None:
 
 
 def call(term: Term, problem: Problem, given: Sequence[Any]) -> float:
-    """The value of one call. Raises Misbehaved where the term hangs, fails, mutates what it is
-    given, or asks for the truth of the problem."""
+    """The value of one call. Raises Misbehaved where the term asks for the truth of the problem,
+    hangs, fails, or mutates what it is given."""
     before = _fingerprint(given)
     start = time.perf_counter()
+    failure = None
     _Watch.armed, _Watch.asked = True, False
     try:
         with using(problem.cache), limited(LIMITS):
             value = float(term.function(*given))
-    except LimitExceededError:
-        raise _slow(LIMITS.seconds) from None
-    except MemoryError:
-        raise Misbehaved("ends in time", "takes more memory than it may.") from None
-    except (FrozenInstanceError, ValueError) as error:
-        if isinstance(error, FrozenInstanceError) or "read-only" in str(error):
-            raise Misbehaved(
-                "does not mutate its input", f"mutates its input: {_said(error)}."
-            ) from None
-        raise Misbehaved("raises nothing", f"raises {_said(error)}.") from None
     except Exception as error:
-        raise Misbehaved("raises nothing", f"raises {_said(error)}.") from None
+        failure = _failure(error)
     finally:
         _Watch.armed = False
-    if time.perf_counter() - start > LIMITS.seconds:  # it had caught the alarm itself
-        raise _slow(time.perf_counter() - start)
     if _Watch.asked:
         raise Misbehaved("does not read the truth", "reads the truth of the image.")
+    if failure is not None:
+        raise failure
+    if time.perf_counter() - start > LIMITS.seconds:  # it had caught the alarm itself
+        raise _slow(time.perf_counter() - start)
     if _fingerprint(given) != before:
         raise Misbehaved("does not mutate its input", "mutates its input.")
     return value
+
+
+def _failure(error: Exception) -> Misbehaved:
+    """What an error that ended a call says of the term."""
+    if isinstance(error, LimitExceededError):
+        return _slow(LIMITS.seconds)
+    if isinstance(error, MemoryError):
+        return Misbehaved("ends in time", "takes more memory than it may.")
+    if isinstance(error, FrozenInstanceError) or "read-only" in str(error):
+        return Misbehaved("does not mutate its input", f"mutates its input: {_said(error)}.")
+    return Misbehaved("raises nothing", f"raises {_said(error)}.")
 
 
 def _slow(seconds: float) -> Misbehaved:
