@@ -20,11 +20,13 @@ from scopegym.experiments.audit import audit
 from scopegym.experiments.audit.adversaries import against, registry, wrong_size
 from scopegym.experiments.audit.examine import (
     NOISE,
+    OPTIMISER,
     Attack,
     Examined,
     Examiner,
     Job,
     Judged,
+    attacks,
     true_answer,
     wrong_answers,
 )
@@ -160,8 +162,23 @@ def test_noise_scores_nothing_for_atoms():
     found = Examiner(job()).examine(3)
     noise = [attack for attack in found.attacks if attack.name == NOISE]
     assert len(noise) == 2
+    assert all(attack.wrong and attack.judged.truth == 0 for attack in noise)
     assert all(attack.judged.value < 0.1 for attack in noise)
     assert found.honest.value > 0.6 and found.honest.truth == 1.0
+
+
+def test_where_no_answer_is_wrong_nobody_is_fooled():
+    """Without disorder, calling nothing disordered is right: it must not count against the reward;
+    of an image of noise it is wrong all the same."""
+    drawn = job("disorder")
+    index = next(i for i in range(40) if not true_answer(drawn.problem(i)).map.any())
+    problem = drawn.problem(index)
+    found = [*attacks(drawn, problem, index, [judged(0.9, 1.0)])]
+    assert all(a.wrong == (a.judged.truth < 1 / 3) for a in found)
+    assert all(a.wrong for a in found if a.name == NOISE)
+    # An optimiser that has only right answers to show fools nobody.
+    [optimiser] = [a for a in found if a.name == OPTIMISER]
+    assert not optimiser.wrong or optimiser.judged.truth == 0
 
 
 # --- behaviour ------------------------------------------------------------------------------------

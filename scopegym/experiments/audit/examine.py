@@ -176,7 +176,8 @@ def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> 
         found = misled(problem, misleading, rng, round(MISLED * job.workflows), limit)
         yield Attack(name, number, found, found.truth < limit)
     hunted = [*hunt(problem, job.rng(index, 2), 1 + round(HUNTED * job.workflows)), *tried]
-    yield Attack(OPTIMISER, 0, _best_wrong(hunted, limit), True)
+    found = _best_wrong(hunted, limit)
+    yield Attack(OPTIMISER, 0, found, found.truth < limit)
 
 
 def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator[Artifact]:
@@ -198,15 +199,16 @@ def misled(
     problem: Problem, misleading: Problem, rng: np.random.Generator, count: int, limit: float
 ) -> Judged:
     """The best wrong answer of the expert's and some random workflows to a question put wrongly,
-    its truth being that of the right one."""
+    its truth being that of the right one; about an image that has no truth all are wrong."""
     encoding = Encoding(problem.task)
     workflows = [problem.task.expert, *(encoding.sample(rng) for _ in range(count))]
     trials = (misleading.evaluate(workflow) for workflow in workflows)
-    return _best_wrong([judged(misleading, trial, problem) for trial in trials], limit)
+    right = problem if misleading.micrograph.truth is not None else misleading
+    return _best_wrong([judged(misleading, trial, right) for trial in trials], limit)
 
 
 def _best_wrong(found: Sequence[Judged], limit: float) -> Judged:
-    """The wrong answer of highest value; where none is wrong, the one nearest to it."""
+    """The wrong answer of highest value; where none is wrong, the right one of highest value."""
     return max(found, key=lambda one: (one.truth < limit, one.value))
 
 
