@@ -31,8 +31,8 @@ def half_size(source: Path, target: Path, factor: int = 2) -> None:
 
 
 def few_colours(picture: Image.Image) -> Image.Image:
-    """The picture in 64 colours: sharp enough, and small in the history."""
-    return picture.quantize(64, dither=Image.Dither.NONE)
+    """The picture in 64 colours, rare ones among them: sharp enough, and small in the history."""
+    return picture.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def symmetry() -> None:

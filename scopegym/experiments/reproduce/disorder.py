@@ -343,7 +343,7 @@ def draw(
     """The image under points in the colours of their classes, or under regions."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(panels), 4.4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels), 4.7), dpi=120, layout="constrained")
     low, high = np.percentile(micrograph.data, (0.5, 99.5))
     for axes, (title, what) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         axes.imshow(micrograph.data, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
