@@ -122,7 +122,9 @@ def _free_of_groups(root: Path = Path("/sys/fs/cgroup"), own: str | None = None)
             # A container sees its own group at the root, and one without a limit says "max".
             with contextlib.suppress(OSError, ValueError, KeyError):
                 held = int((path / use).read_text())
-                table = dict(line.split() for line in (path / "memory.stat").read_text().splitlines())
+                table = dict(
+                    line.split() for line in (path / "memory.stat").read_text().splitlines()
+                )
                 yield int((path / limit).read_text()) - held + int(table[cached])
 
 

@@ -124,7 +124,7 @@ def _array(
     if sides.kind != 5 or name.kind != 1 or name.after > len(head) or values.kind not in _STORED:
         raise ValueError("an array has no shape, name or values")
     shape = struct.unpack_from(f"{order}{sides.size // 4}i", head, sides.start)
-    dtype = np.dtype(_STORED[values.kind]).newbyteorder(order)
+    dtype = np.dtype(order + _STORED[values.kind])
     if min(shape, default=-1) < 0 or math.prod(shape) * dtype.itemsize != values.size:
         raise ValueError("the shape of an array and its values disagree")
     if values.start + values.size > end:
@@ -174,7 +174,7 @@ def _version_4(stream: BinaryIO, path: Path) -> Iterator[tuple[str, Variable]]:
         if not good or min(rows, columns) < 0 or imaginary not in (0, 1) or not 0 < length < _HEAD:
             raise ValueError("an array has no valid header")
         name = stream.read(length).rstrip(b"\0").decode("latin-1")
-        dtype = np.dtype(_STORED_4[stored]).newbyteorder(order)
+        dtype = np.dtype(order + _STORED_4[stored])
         start = at + 20 + length
         at = start + rows * columns * dtype.itemsize * (1 + imaginary)
         if at > size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,9 +79,10 @@ def _read_mrc(path: Path) -> Content:
     import mrcfile
 
     with path.open("rb") as stream:
-        extended = stream.read(1024)[92:96]  # its length, in either byte order
-    length = min(int.from_bytes(extended, order) for order in ("little", "big"))
-    if length > path.stat().st_size:  # mrcfile would allocate it before it looks
+        header = stream.read(1024)
+    order: Literal["big", "little"] = "big" if header[212:214] == b"\x11\x11" else "little"
+    # mrcfile would allocate the extended header before it looks for it.
+    if int.from_bytes(header[92:96], order) > path.stat().st_size:
         raise ValueError("the extended header is longer than the file")
     with mrcfile.mmap(path, mode="r", permissive=True) as file:
         if file.data is None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scopegym.artifacts import Points
 from scopegym.datasets.readers import mat5
 from scopegym.datasets.readers.base import (
+    SHOWN,
     Calibration,
     Content,
     as_text,
@@ -101,15 +102,29 @@ def _read_hdf5(path: Path, dataset: str | None) -> Content:
 def _elsewhere(node: Any, path: Path) -> ScopegymError | None:
     """The error for a dataset whose values lie in another file."""
     if node.is_virtual:
-        other = next((source.file_name for source in node.virtual_sources()), "")
+        layout = node.id.get_create_plist()
+        other = layout.get_virtual_filename(0) if layout.get_virtual_count() else ""
     elif node.external:
         other = node.external[0][0]
     else:
         return None
+    return _outside(node.name, path, other)
+
+
+def _outside(name: str, path: Path, other: str) -> ScopegymError:
     return ScopegymError(
-        f"The dataset '{shown(node.name)}' of '{path.name}' keeps its pixels in another file "
-        f"('{shown(other)}'); copy them into one file."
+        f"The dataset '{shown(name)}' of '{path.name}' keeps its pixels in another file "
+        f"('{other[-SHOWN:]}'); copy them into one file."
     )
+
+
+def _link(group: Any, name: str) -> int | None:
+    """The kind of a link, which is not followed; None where there is none."""
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not group.id.links.exists(name.encode()):
+        return None
+    return group.id.links.get_info(name.encode()).type
 
 
 def _check_here(
@@ -122,16 +137,13 @@ def _check_here(
     for name, error in elsewhere.items():
         if not wanted or name in (wanted, ATOMAGINED_TRUTH):
             raise error
-    parts = wanted.split("/")
     group = file
-    for part in filter(None, parts):
-        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
-        if isinstance(link, h5py.ExternalLink):
-            raise ScopegymError(
-                f"The dataset '{shown(wanted)}' of '{path.name}' keeps its pixels in another file "
-                f"('{shown(link.filename)}'); copy them into one file."
-            )
-        if not isinstance(link, h5py.HardLink):
+    for part in filter(None, wanted.split("/")):
+        kind = _link(group, part)
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            other = as_text(group.id.links.get_val(part.encode())[0])
+            raise _outside(wanted, path, other)
+        if kind != h5py.h5l.TYPE_HARD:
             return
         group = group[part]
 
@@ -144,9 +156,7 @@ def _beside(group: Any, name: str) -> Any:
     import h5py
 
     for part in name.split("/"):
-        if not isinstance(group, h5py.Group):
-            return None
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        if _link(group, part) != h5py.h5l.TYPE_HARD:
             return None
         group = group[part]
     here = isinstance(group, h5py.Dataset) and not group.is_virtual and not group.external
@@ -194,7 +204,8 @@ def _berkeley(node: Any) -> Calibration | None:
     group = node.parent
     if "emd_group_type" not in group.attrs:
         return None
-    last = node.ndim - ("dim0" in group)  # the first axis is dim1, from version 1.0 on dim0
+    # The first axis is dim1, from version 1.0 on dim0.
+    last = node.ndim - (_beside(group, "dim0") is not None)
     y, x = (_step(_beside(group, f"dim{axis}")) for axis in (last - 1, last))
     return calibration("EMD dimensions", y, x)
 

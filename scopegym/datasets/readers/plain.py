@@ -57,7 +57,7 @@ def _read_npy(path: Path) -> Content:
 
 @reader("a video", ".mp4", ".avi", ".mov")
 def _read_video(path: Path) -> Content:
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # type: ignore[import-untyped]
 
     # A play list under the name of a video would make ffmpeg read the files that it lists.
     only = ["-f", _container(path), "-protocol_whitelist", "file"]

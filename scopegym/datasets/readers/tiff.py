@@ -32,8 +32,8 @@ MAX_PAGES = 200_000
 #: Most bytes that one stored byte can unfold to, by the code of the compression. Deflate: 258
 #: bytes from 2 bits. LZW: strings of up to 3839 bytes from 12 bits. PackBits: 128 bytes from 2.
 UNFOLDS = {1: 1, 5: 2560, 8: 1032, 32773: 64, 32946: 1032}
-#: The same for all other compressions: a blank page of a JPEG or LZMA file.
-UNFOLDS_OTHER = 8192
+#: The same for all other compressions: a run of 128 KiB from 4 bytes in Zstandard.
+UNFOLDS_OTHER = 32768
 
 
 @reader("a TIFF image", ".tif", ".tiff")
@@ -42,7 +42,7 @@ def _read_tiff(path: Path) -> Content:
 
     # OME, Micro-Manager and NDTiff files can name further files to read.
     alone = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
-    with tifffile.TiffFile(path, **alone) as file:  # type: ignore[arg-type]
+    with tifffile.TiffFile(path, **alone) as file:
         _check_chain(file, path)
         series = max(file.series, key=lambda series: series.size)  # the others are thumbnails
         bounded(path, series.shape, series.dtype.itemsize)
