@@ -63,6 +63,9 @@ def read(
         return _read(*_address(Path(path), dataset), pixel_size_nm)
     except ScopegymError as error:
         raise ScopegymError(one_line(str(error))) from error
+    except MemoryError as error:
+        message = f"'{path}' needs more memory than is free; crop it or use a computer with more."
+        raise ScopegymError(one_line(message)) from error
 
 
 def _read(path: Path, dataset: str | None, pixel_size_nm: float | None) -> Micrograph:
@@ -159,7 +162,7 @@ def _quiet() -> Iterator[None]:
 def _content(path: Path, form: Format, dataset: str | None) -> Content:
     try:
         return form.read(path, dataset) if form.named else form.read(path)
-    except ScopegymError:
+    except (ScopegymError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes the libraries raise anything
         traceback.clear_frames(error.__traceback__)  # and lets go of what they left open

@@ -35,7 +35,7 @@ MIN_SIDE = 16
 #: Most names that a message lists.
 LISTED = 5
 #: Most bytes of the text or the axis beside an image.
-MAX_BESIDE = 2**24
+MAX_BESIDE = 2**26
 #: Where Velox keeps its images [H, W, T].
 _VELOX = re.compile(r"Data/Image/[^/]+/Data")
 #: One image of the atomagined set at several noise levels, and its columns (one True for each).
@@ -194,7 +194,8 @@ def _hdf5_calibration(node: Any, shape: tuple[int, ...], path: Path) -> Calibrat
 
 
 def _velox(node: Any) -> Calibration | None:
-    column = _small(_beside(node.parent, "Metadata"))[:, 0]
+    texts = _beside(node.parent, "Metadata")  # one column per frame
+    column = _small(texts, texts.shape[0], np.s_[:, 0])
     about = json.loads(column.tobytes().rstrip(b"\0"))["BinaryResult"]
     size, y, x = about["PixelSize"], about.get("PixelUnitY", "m"), about.get("PixelUnitX", "m")
     return calibration("Velox metadata", (size["height"], y), (size["width"], x))
@@ -212,15 +213,16 @@ def _berkeley(node: Any) -> Calibration | None:
 
 def _step(axis: Any) -> tuple[float, str]:
     """Step and unit of an axis given by its coordinates or by the first two of them."""
-    values = np.ravel(_small(axis))
+    values = np.ravel(_small(axis, axis.size))
     unit = as_text(np.ravel(axis.attrs.get("units", ""))[0]).strip("[]").replace("_", "")
     return (abs(values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else math.nan), unit
 
 
-def _small(node: Any) -> NDArray[Any]:
-    if max(node.size, math.prod(node.chunks or ())) * node.dtype.itemsize > MAX_BESIDE:
+def _small(node: Any, size: int, where: Any = ...) -> NDArray[Any]:
+    """The ``size`` values there. Raises ValueError for more than a text or an axis has."""
+    if max(size, math.prod(node.chunks or ())) * node.dtype.itemsize > MAX_BESIDE:
         raise ValueError(f"{node.name} is too large for what it is")
-    return node[...]
+    return node[where]
 
 
 # MAT

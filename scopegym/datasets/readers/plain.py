@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from scopegym.datasets.readers.base import Content, bounded, cut_short, grey, im
 from scopegym.errors import ScopegymError
 from scopegym.limits import available_bytes
 
+#: Most values that one byte of a JPEG can hold: a block of 64 takes a bit; as much again to spare.
+JPEG_UNFOLDS = 1024
 #: The first boxes of a QuickTime or MP4 file.
 _BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 
@@ -24,12 +27,16 @@ def _read_picture(path: Path) -> Content:
     try:
         # Of the formats that Pillow knows, some run other programs.
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            bounded(path, (picture.height, picture.width, len(picture.getbands())), 2)
+            sides = picture.height, picture.width, len(picture.getbands())
+            bounded(path, sides, 2)
+            jpeg = picture.format != "PNG"
     except Image.DecompressionBombError as error:
         raise ScopegymError(
             f"'{path.name}' claims more pixels than the {2 * Image.MAX_IMAGE_PIXELS} that a "  # type: ignore[operator]
             "picture may have; save it as TIFF."
         ) from error
+    if jpeg and math.prod(sides) > JPEG_UNFOLDS * path.stat().st_size:
+        raise ValueError("the file cannot hold so many pixels")  # Pillow makes up the rest
     with iio.imopen(path, "r", plugin="pillow") as file:
         mode = {"LA": "RGBA", "CMYK": "RGB"}.get(file.metadata()["mode"])
         pixels = file.read(index=0, mode=mode)
@@ -52,7 +59,7 @@ def _read_npy(path: Path) -> Content:
             f"'{path.name}' holds Python objects, which are never unpickled; save numbers instead."
         ) from error
     bounded(path, pixels.shape, pixels.dtype.itemsize)
-    return Content(np.array(pixels))
+    return Content(pixels)
 
 
 @reader("a video", ".mp4", ".avi", ".mov")

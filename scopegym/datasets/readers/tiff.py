@@ -31,7 +31,8 @@ from scopegym.errors import ScopegymError
 MAX_PAGES = 200_000
 #: Most bytes that one stored byte can unfold to, by the code of the compression. Deflate: 258
 #: bytes from 2 bits. LZW: strings of up to 3839 bytes from 12 bits. PackBits: 128 bytes from 2.
-UNFOLDS = {1: 1, 5: 2560, 8: 1032, 32773: 64, 32946: 1032}
+#: JPEG: a block of 64 values from one bit, and as much again to spare.
+UNFOLDS = {1: 1, 5: 2560, 7: 1024, 8: 1032, 32773: 64, 32946: 1032}
 #: The same for all other compressions: a run of 128 KiB from 4 bytes in Zstandard.
 UNFOLDS_OTHER = 32768
 
