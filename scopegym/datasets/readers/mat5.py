@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+#: Most arrays and other elements of one file.
+MAX_ELEMENTS = 100_000
 #: Bytes that hold the flags, the shape and the name of an array.
 _HEAD = 4096
 #: Most bytes that one byte can unfold to under deflate.
@@ -79,13 +81,13 @@ def variables(path: Path) -> dict[str, Variable]:
 
 
 def _version_5(stream: BinaryIO, path: Path, order: str) -> Iterator[tuple[str, Variable]]:
-    size, at = path.stat().st_size, 128
+    size, at, elements = path.stat().st_size, 128, 0
     while at < size:
         stream.seek(at)
         kind, length = struct.unpack(f"{order}II", stream.read(8))
         start = at + 8
-        if kind not in (_MATRIX, _COMPRESSED) or start + length > size:
-            raise ValueError("an element is no array or ends outside the file")
+        if kind not in (_MATRIX, _COMPRESSED) or start + length > size or elements == MAX_ELEMENTS:
+            raise ValueError("an element is no array, ends outside the file or is one too many")
         if kind == _COMPRESSED:
             head = _unfolded(stream, start, length, _HEAD, whole=False)
             inner = _tag(head, 0, order)
@@ -97,7 +99,7 @@ def _version_5(stream: BinaryIO, path: Path, order: str) -> Iterator[tuple[str, 
             found = _array(head, 0, length, order, path, start, None)
         if found:
             yield found
-        at = start + length
+        at, elements = start + length, elements + 1
 
 
 def _array(

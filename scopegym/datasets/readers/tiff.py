@@ -90,7 +90,7 @@ def _check_pages(file: Any, series: Any, path: Path) -> None:
     if declared > max(held, len(file.pages)):
         raise cut_short(path, declared, held)
     for number, page in enumerate(pages, 1):
-        stored += _check_strips(page, keyframe, size, f"page {number} of '{path.name}'")
+        stored += _check_strips(page, keyframe, size, f"Page {number} of '{path.name}'")
     if stored > size:
         raise ScopegymError(
             f"'{path.name}' has {size} bytes and its pages use {stored}; they share their strips."
@@ -105,7 +105,7 @@ def _check_strips(page: Any, keyframe: Any, size: int, what: str) -> int:
     there = sum(1 for at, count in places if at > 0 and count > 0 and at + count <= size)
     if there < len(places) or len(places) != expected:
         raise ScopegymError(
-            f"The {what} declares {expected} strips or tiles and {there} are in the file; "
+            f"{what} declares {expected} strips or tiles and {there} are in the file; "
             "it is damaged or cut short."
         )
     stored = sum(count for _, count in places)
@@ -113,7 +113,7 @@ def _check_strips(page: Any, keyframe: Any, size: int, what: str) -> int:
     needed = keyframe.size * bits // 8
     if stored * UNFOLDS.get(keyframe.compression, UNFOLDS_OTHER) < needed:
         raise ScopegymError(
-            f"The {what} declares {needed} bytes of pixels and its {stored} bytes cannot hold "
+            f"{what} declares {needed} bytes of pixels and its {stored} bytes cannot hold "
             "them; it is damaged or cut short."
         )
     return stored
