@@ -18,6 +18,8 @@ from scopegym.frozen import FrozenDict
 
 #: Percentiles that ``normalized`` maps to 0 and 1: robust against hot and dead pixels.
 NORMALIZED_PERCENTILES = (0.1, 99.9)
+#: Rows that ``normalized`` computes at once.
+BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +37,14 @@ class Micrograph:
     truth: Artifact | None = None
 
     def __post_init__(self) -> None:
-        data = np.array(self.data, dtype=np.float32)
+        data = self.data if _frozen(self.data) else np.array(self.data, dtype=np.float32)
         if data.ndim not in (2, 3) or data.size == 0:
             raise ScopegymError(
                 f"A micrograph is an image [H, W] or a stack [T, H, W]; '{self.name}' has shape "
                 f"{data.shape}."
             )
-        if not np.isfinite(data).all():
+        # The extremes tell of NaN and infinity without a mask of the size of the image.
+        if not (np.isfinite(data.min()) and np.isfinite(data.max())):
             bad = int(np.count_nonzero(~np.isfinite(data)))
             raise ScopegymError(
                 f"'{self.name}' holds {bad} pixels that are NaN or infinite; replace them first."
@@ -66,7 +69,7 @@ class Micrograph:
     def sha256(self) -> str:
         """Hash of the file it was read from, or of the pixels where there is no file."""
         recorded = self.metadata.get("file_sha256")
-        return recorded or hashlib.sha256(self.data.tobytes()).hexdigest()
+        return recorded or hashlib.sha256(self.data.data).hexdigest()
 
     def frame(self, index: int) -> Micrograph:
         """One frame of a stack as an image. Raises ScopegymError when there is no such frame."""
@@ -93,11 +96,46 @@ class Micrograph:
                 f"'{self.name}' is a stack of {len(self.data)} frames where one image is needed; "
                 "choose a frame."
             )
-        low, high = np.percentile(self.data.astype(np.float64), NORMALIZED_PERCENTILES)
+        low, high = _percentiles(self.data, NORMALIZED_PERCENTILES)
         if not high > low:
             raise ScopegymError(f"'{self.name}' is constant ({low:g}); there is nothing to find.")
-        pixels = (self.data.astype(np.float64) - low) / (high - low)
-        return Source(pixels.astype(np.float32), derivation=digest("normalized", self.key))
+        pixels = np.empty_like(self.data)
+        for rows in range(0, len(pixels), BLOCK_ROWS):  # in float64, without a copy of the image
+            block = self.data[rows : rows + BLOCK_ROWS].astype(np.float64)
+            pixels[rows : rows + BLOCK_ROWS] = (block - low) / (high - low)
+        return Source(pixels, derivation=digest("normalized", self.key))
+
+
+def _frozen(data: object) -> bool:
+    """True for a float32 array that nobody can write to, neither by itself nor by its bases."""
+    if not (isinstance(data, np.ndarray) and data.dtype == np.float32 and data.flags.c_contiguous):
+        return False
+    while isinstance(data, np.ndarray):
+        if data.flags.writeable:
+            return False
+        data = data.base
+    return data is None or isinstance(data, bytes)
+
+
+def _percentiles(data: Array, percentiles: tuple[float, ...]) -> list[np.float64]:
+    """``np.percentile`` of the values in float64, bit for bit, with one copy in float32.
+
+    Sorting commutes with the conversion, so only the values beside each percentile are converted.
+    """
+    places = [q / 100 * (data.size - 1) for q in percentiles]
+    below = [min(int(place), data.size - 1) for place in places]
+    above = [min(index + 1, data.size - 1) for index in below]
+    ordered = np.partition(data, [*below, *above], axis=None)
+    return [
+        _between(np.float64(ordered[i]), np.float64(ordered[j]), place - i)
+        for place, i, j in zip(places, below, above, strict=True)
+    ]
+
+
+def _between(low: np.float64, high: np.float64, share: float) -> np.float64:
+    """Linear interpolation as NumPy rounds it: from the nearer end."""
+    step = high - low
+    return high - step * (1 - share) if share >= 0.5 else low + step * share
 
 
 def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:

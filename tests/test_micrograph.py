@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from scopegym.errors import ScopegymError
-from scopegym.micrograph import Micrograph
+from scopegym.micrograph import NORMALIZED_PERCENTILES, Micrograph
 
 RAMP = np.arange(600, dtype=np.float32).reshape(20, 30)
 
@@ -58,6 +59,40 @@ def test_normalisation_maps_the_percentiles_exactly_and_does_not_clip():
     expected = (data - 10) / (9990 - 10)
     assert np.array_equal(pixels, expected.astype(np.float32))
     assert pixels.min() < 0 and pixels.max() > 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_normalisation_rounds_as_percentiles_in_float64_do(seed: int):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(2, 200, 2))
+    data = rng.normal(rng.uniform(-1e5, 1e5), 10.0 ** rng.integers(-20, 20), shape)
+    data = (np.round(data) if seed % 3 == 0 else data).astype(np.float32)
+    wide = data.astype(np.float64)
+    low, high = np.percentile(wide, NORMALIZED_PERCENTILES)
+    if not high > low:
+        return
+    expected = ((wide - low) / (high - low)).astype(np.float32)
+    assert Micrograph(data).normalized().pixels.tobytes() == expected.tobytes()
+
+
+def test_normalisation_takes_two_more_images_of_memory():
+    micrograph = Micrograph(np.random.default_rng(0).normal(size=(1000, 1000)))
+    tracemalloc.start()
+    micrograph.normalized()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.2 * micrograph.data.nbytes
+
+
+def test_an_array_that_nobody_can_change_is_not_copied():
+    data = RAMP.copy()
+    view = data[:]
+    view.flags.writeable = False  # but its base is not
+    assert not np.shares_memory(Micrograph(view).data, data)
+    data.flags.writeable = False
+    stack = Micrograph(data.reshape(2, 10, 30))
+    assert np.shares_memory(stack.data, data)
+    assert np.shares_memory(stack.frame(1).data, data)
 
 
 def test_hot_pixels_hardly_move_the_normalisation():

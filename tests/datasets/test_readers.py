@@ -189,7 +189,7 @@ def test_a_file_cut_short_is_refused_in_one_sentence(tmp_path: Path, suffix: str
     content = whole.read_bytes()
     for length in (1, 3, 30, len(content) // 3, len(content) // 2):
         cut.write_bytes(content[:length])
-        refused(cut, "cannot be read as")
+        refused(cut, "cut short")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -205,8 +205,7 @@ def test_garbage_is_refused_without_a_word_elsewhere(
     assert not caplog.records
 
 
-# Not MAT: scipy 1.17 ends the process on some damaged files of version 5.
-@pytest.mark.parametrize("suffix", sorted({*WRITERS, ".mov"} - {".mat"}))
+@pytest.mark.parametrize("suffix", sorted({*WRITERS, ".mov"}))
 def test_damaged_bytes_raise_nothing_but_the_one_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"damaged{suffix}"
     WRITERS.get(suffix, write_video)(path)

@@ -1,0 +1,249 @@
+"""Files of several named arrays: HDF5 with its EMD layouts, and MAT."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scopegym.artifacts import Points
+from scopegym.datasets.readers import mat5
+from scopegym.datasets.readers.base import (
+    SHOWN,
+    Calibration,
+    Content,
+    as_text,
+    bounded,
+    calibration,
+    cut_short,
+    first,
+    reader,
+    shown,
+    stated,
+)
+from scopegym.errors import ScopegymError, unknown
+
+#: Smallest side [px] of what counts as an image among the arrays of one file.
+MIN_SIDE = 16
+#: Most names that a message lists.
+LISTED = 5
+#: Most bytes of the text or the axis beside an image.
+MAX_BESIDE = 2**26
+#: Where Velox keeps its images [H, W, T].
+_VELOX = re.compile(r"Data/Image/[^/]+/Data")
+#: One image of the atomagined set at several noise levels, and its columns (one True for each).
+ATOMAGINED_IMAGE = "haadf/stem00-clean"
+ATOMAGINED_TRUTH = "haadf/peak_map_clean"
+
+
+def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]], wanted: str | None) -> str:
+    """The name of the array that was asked for, or of the largest image."""
+    if wanted is not None:
+        if wanted.strip("/") not in shapes:
+            near = get_close_matches(wanted, shapes, LISTED, 0)
+            raise unknown(f"dataset of '{path.name}'", shown(wanted), map(shown, near))
+        return wanted.strip("/")
+    images = {n: math.prod(s) for n, s in shapes.items() if sorted(s)[-2] >= MIN_SIDE}
+    if not images:
+        raise ScopegymError(f"'{path.name}' holds no image of at least {MIN_SIDE} px a side.")
+    largest = sorted(name for name in images if images[name] == max(images.values()))
+    if len(largest) > 1 and ATOMAGINED_IMAGE not in largest:
+        names = ", ".join(map(shown, largest[:LISTED])) + ", ..." * (len(largest) > LISTED)
+        raise ScopegymError(
+            f"'{path.name}' holds {len(largest)} images of one size, {names}; choose "
+            f"one as '{path.name}:{shown(largest[0])}'."
+        )
+    return ATOMAGINED_IMAGE if len(largest) > 1 else largest[0]
+
+
+# HDF5
+
+
+@reader("an HDF5 file", ".h5", ".hdf5", ".hdf", ".emd", named=True)
+def _read_hdf5(path: Path, dataset: str | None) -> Content:
+    import h5py
+
+    found: dict[str, Any] = {}
+    elsewhere: dict[str, ScopegymError] = {}
+
+    def visit(name: str, node: Any) -> None:
+        if not isinstance(node, h5py.Dataset):
+            return
+        if error := _elsewhere(node, path):  # even its shape can be that of another file
+            elsewhere[name] = error
+        elif node.dtype.kind in "iufc" and node.ndim in (2, 3):
+            found[name] = node
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+        _check_here(file, path, elsewhere, dataset)
+        velox = list(filter(_VELOX.fullmatch, found))
+        berkeley = [name for name in found if "emd_group_type" in found[name].parent.attrs]
+        names = found if dataset else velox or berkeley or found
+        name = _choose(path, {name: found[name].shape for name in names}, dataset)
+        pixels = _stored(found[name], path)
+        if name in velox and pixels.ndim == 3:
+            pixels = pixels[..., 0] if pixels.shape[2] == 1 else np.moveaxis(pixels, 2, 0)
+        attributes = {k: _plain(v) for k, v in file.attrs.items()}
+        metadata = {"dataset": name, "attributes": attributes}
+        peaks, truth = found.get(ATOMAGINED_TRUTH) or _beside(file, ATOMAGINED_TRUTH), None
+        if peaks is not None and peaks.shape == pixels.shape:
+            truth = Points(np.argwhere(_stored(peaks, path)).astype(np.float64), peaks.shape)
+        return Content(pixels, _hdf5_calibration(found[name], pixels.shape, path), metadata, truth)
+
+
+def _elsewhere(node: Any, path: Path) -> ScopegymError | None:
+    """The error for a dataset whose values lie in another file."""
+    if node.is_virtual:
+        layout = node.id.get_create_plist()
+        other = layout.get_virtual_filename(0) if layout.get_virtual_count() else ""
+    elif node.external:
+        other = node.external[0][0]
+    else:
+        return None
+    return _outside(node.name, path, other)
+
+
+def _outside(name: str, path: Path, other: str) -> ScopegymError:
+    return ScopegymError(
+        f"The dataset '{shown(name)}' of '{path.name}' keeps its pixels in another file "
+        f"('{other[-SHOWN:]}'); copy them into one file."
+    )
+
+
+def _link(group: Any, name: str) -> int | None:
+    """The kind of a link, which is not followed; None where there is none."""
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not group.id.links.exists(name.encode()):
+        return None
+    return group.id.links.get_info(name.encode()).type
+
+
+def _check_here(
+    file: Any, path: Path, elsewhere: Mapping[str, ScopegymError], dataset: str | None
+) -> None:
+    """Refuse a file with datasets elsewhere, or the link to elsewhere that was asked for."""
+    import h5py
+
+    wanted = (dataset or "").strip("/")
+    for name, error in elsewhere.items():
+        if not wanted or name in (wanted, ATOMAGINED_TRUTH):
+            raise error
+    group = file
+    for part in filter(None, wanted.split("/")):
+        kind = _link(group, part)
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            other = as_text(group.id.links.get_val(part.encode())[0])
+            raise _outside(wanted, path, other)
+        if kind != h5py.h5l.TYPE_HARD:
+            return
+        group = group[part]
+
+
+def _beside(group: Any, name: str) -> Any:
+    """The dataset of that name that the file itself holds; None where there is none.
+
+    Links by name are not followed: they can lead into other files.
+    """
+    import h5py
+
+    for part in name.split("/"):
+        if _link(group, part) != h5py.h5l.TYPE_HARD:
+            return None
+        group = group[part]
+    here = isinstance(group, h5py.Dataset) and not group.is_virtual and not group.external
+    return group if here else None
+
+
+def _stored(node: Any, path: Path) -> NDArray[Any]:
+    """The values of a dataset, all of which must have been written."""
+    itemsize = node.dtype.itemsize
+    bounded(path, node.shape, itemsize)
+    if node.chunks:
+        bounded(path, node.chunks, itemsize)
+        pairs = zip(node.shape, node.chunks, strict=True)
+        declared = math.prod(-(-side // chunk) for side, chunk in pairs)
+        if (held := node.id.get_num_chunks()) < declared:
+            raise cut_short(path, declared, held, f"blocks of the dataset '{shown(node.name)}'")
+    elif (held := node.id.get_storage_size()) < node.size * itemsize:
+        what = f"bytes of the dataset '{shown(node.name)}'"
+        raise cut_short(path, node.size * itemsize, held, what)
+    return node[...]
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, int | float) else as_text(value)
+
+
+def _hdf5_calibration(node: Any, shape: tuple[int, ...], path: Path) -> Calibration | None:
+    """Of the two EMD layouts, or by attributes from the dataset up to the root."""
+    if found := first((_velox, _berkeley), node):
+        return found
+    while not (found := stated(node.attrs, shape, path, "HDF5 attribute")) and node.name != "/":
+        node = node.parent
+    return found
+
+
+def _velox(node: Any) -> Calibration | None:
+    texts = _beside(node.parent, "Metadata")  # one column per frame
+    column = _small(texts, texts.shape[0], np.s_[:, 0])
+    about = json.loads(column.tobytes().rstrip(b"\0"))["BinaryResult"]
+    size, y, x = about["PixelSize"], about.get("PixelUnitY", "m"), about.get("PixelUnitX", "m")
+    return calibration("Velox metadata", (size["height"], y), (size["width"], x))
+
+
+def _berkeley(node: Any) -> Calibration | None:
+    group = node.parent
+    if "emd_group_type" not in group.attrs:
+        return None
+    # The first axis is dim1, from version 1.0 on dim0.
+    last = node.ndim - (_beside(group, "dim0") is not None)
+    y, x = (_step(_beside(group, f"dim{axis}")) for axis in (last - 1, last))
+    return calibration("EMD dimensions", y, x)
+
+
+def _step(axis: Any) -> tuple[float, str]:
+    """Step and unit of an axis given by its coordinates or by the first two of them."""
+    values = np.ravel(_small(axis, axis.size))
+    unit = as_text(np.ravel(axis.attrs.get("units", ""))[0]).strip("[]").replace("_", "")
+    return (abs(values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else math.nan), unit
+
+
+def _small(node: Any, size: int, where: Any = ...) -> NDArray[Any]:
+    """The ``size`` values there. Raises ValueError for more than a text or an axis has."""
+    if max(size, math.prod(node.chunks or ())) * node.dtype.itemsize > MAX_BESIDE:
+        raise ValueError(f"{node.name} is too large for what it is")
+    return node[where]
+
+
+# MAT
+
+
+@reader("a MAT file", ".mat", named=True)
+def _read_mat(path: Path, dataset: str | None) -> Content:
+    import h5py
+
+    if h5py.is_hdf5(path):  # version 7.3
+        content = _read_hdf5(path, dataset)
+        return content._replace(pixels=_frames_first(content.pixels.T))  # stored columns first
+    variables = mat5.variables(path)
+    name = _choose(path, {name: variable.shape for name, variable in variables.items()}, dataset)
+    if variables[name].complex:
+        raise ScopegymError(f"'{path.name}' holds complex numbers; an image is of real numbers.")
+    bounded(path, variables[name].shape, 2 * variables[name].itemsize)  # unfolded, then the array
+    return Content(_frames_first(variables[name].read()), metadata={"dataset": name})
+
+
+def _frames_first(pixels: NDArray[Any]) -> NDArray[Any]:
+    """MATLAB counts frames last, where the colours of a picture also are."""
+    stack = pixels.ndim == 3 and pixels.shape[2] not in (3, 4)
+    return np.moveaxis(pixels, 2, 0) if stack else pixels
