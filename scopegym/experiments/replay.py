@@ -56,17 +56,35 @@ def read_table(path: Path) -> list[Row]:
         raise ScopegymError(f"The table '{path}' cannot be read: {reason}.") from None
     if not rows:
         raise ScopegymError(f"The table '{path}' has no line.")
-    found = []
+    found: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
         try:
-            files = (path.parent / row["recipe_file"], path.parent / row["image_file"])
-            found.append(Row(*files, float(row["score"])))
+            files = (row["recipe_file"], row["image_file"])
+            recipe, image = (_beside(path, name) for name in files)
+            score = float(row["score"])
         except (KeyError, TypeError, ValueError):
             raise ScopegymError(
                 f"Line {number} of the table '{path}' needs a recipe_file, an image_file and a "
                 "score."
             ) from None
-    return found
+        if recipe.stem in found:
+            raise ScopegymError(
+                f"Line {number} of the table '{path}' has a second recipe of the name "
+                f"'{recipe.stem}'; results go under these names."
+            )
+        found[recipe.stem] = Row(recipe, image, score)
+    return list(found.values())
+
+
+def _beside(table: Path, name: str) -> Path:
+    """A file that a table names, in the table's folder. Raises ScopegymError for any other."""
+    path, folder = (table.parent / name).resolve(), table.parent.resolve()
+    if not path.is_relative_to(folder) or path == folder:
+        raise ScopegymError(
+            f"The table '{table}' names '{name}', which lies outside of its own folder; a table "
+            "names files beside it."
+        )
+    return path
 
 
 @dataclass(frozen=True, eq=False)
