@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -31,7 +32,20 @@ SCRATCH = ".scopegym-"
 #: Longest manifest that is read [bytes].
 LONGEST = 16 * 2**20
 #: Errors that say that a folder cannot be written to.
-_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR}
+_REFUSED = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+#: What stands for a content that is too long to show.
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -97,24 +111,34 @@ class Output:
     def claim(self, names: Iterable[str] = ()) -> None:
         """Make sure, before any work, that files of these ``names`` can be written.
 
-        Raises ScopegymError when the folder cannot be written to, belongs to another command or
-        run, or holds a file of such a name that the command did not write or that was changed
-        since.
+        Nothing is left behind, but by a command that adds to what is there. Raises ScopegymError
+        when the folder cannot be written to, belongs to another command or run, or holds a file of
+        such a name that the command did not write.
         """
-        _make(self.folder)
         with _writable(self.folder):
             _remove_leftovers(self.folder)
-            manifest = self._manifest()
-            self._refuse(manifest, {*names})
-            # Written for all commands: it shows that the folder can be written to.
-            manifest.write(self.folder)
+            self._refuse(self._manifest(), {*names})
+            with _scratch(_nearest(self.folder)):
+                pass  # what cannot be written to is refused here
+        if self.run and Manifest.read(self.folder) is None:
+            with self.writing():
+                pass  # a killed run is known by its manifest
+
+    def adopt(self, name: str) -> None:
+        """Take a file for one of this command's, as the user says that it is."""
+        manifest, path = self._manifest(), self.folder / name
+        if not manifest.wrote(path):
+            Manifest(self.command, self.run, {**manifest.files, name: _hash(path)}).write(
+                self.folder
+            )
 
     @contextmanager
     def writing(self, more: bool = False) -> Iterator[Path]:
         """A scratch folder whose files move into the folder once the block has succeeded.
 
         They take the place of all that the command wrote there before, or with ``more`` are added
-        to it. When the block fails the folder stays as it is. Raises ScopegymError as ``claim``.
+        to it. A file of the command that was changed since is kept as ``NAME~1``. When the block
+        fails the folder stays as it is. Raises ScopegymError as ``claim``.
         """
         _make(self.folder)
         with _writable(self.folder), _scratch(self.folder) as scratch:
@@ -125,7 +149,10 @@ class Output:
         manifest = self._manifest()
         new = {path.name: _hash(path) for path in scratch.iterdir()}
         gone = {} if more else {n: h for n, h in manifest.files.items() if n not in new}
-        self._refuse(manifest, new.keys() | gone.keys())
+        self._refuse(manifest, new.keys())
+        for path in (self.folder / name for name in (*new, *gone)):
+            if os.path.lexists(path) and not manifest.wrote(path):
+                path.rename(_free(path))
         kept = {n: h for n, h in manifest.files.items() if n not in gone}
         # A run that is killed between here and the end leaves files that it knows as its own.
         Manifest(self.command, self.run, {**kept, **new}, manifest.files).write(self.folder)
@@ -156,12 +183,9 @@ class Output:
         """Raise ScopegymError when a name is taken by something that is not ours to replace."""
         if os.path.lexists(self.folder / MANIFEST) and Manifest.read(self.folder) is None:
             raise _foreign(self.folder / MANIFEST, "is not one of scopegym's")
-        for name in sorted(names):
-            path = self.folder / name
-            if os.path.lexists(path) and not manifest.wrote(path):
-                ours = name in manifest.files
-                why = "was changed after scopegym wrote it" if ours else "was not made by scopegym"
-                raise _foreign(path, why)
+        for name in sorted(names - manifest.files.keys() - manifest.former.keys()):
+            if os.path.lexists(self.folder / name):
+                raise _foreign(self.folder / name, "was not made by scopegym")
 
 
 def _foreign(path: Path, why: str) -> ScopegymError:
@@ -247,16 +271,15 @@ def _free(target: Path) -> Path:
 
 def _difference(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which setting differs, in words."""
-    for name in sorted({*former, *now}):
-        if former.get(name) != now.get(name):
-            before, after = _short(former.get(name)), _short(now.get(name))
-            return f"{name.replace('_', ' ')} {before} there, {after} here"
-    return "its settings differ"
-
-
-def _short(value: Any) -> str:
-    text = "not given" if value is None else json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    name = next(name for name in {**now, **former} if former.get(name) != now.get(name))
+    values = former.get(name), now.get(name)
+    shown = name.replace("_", " ")
+    if all(isinstance(value, dict) for value in values):
+        return f"{shown}: {_difference(*values)}"  # type: ignore[arg-type]
+    if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in values):
+        return f"{shown} differ"
+    before, after = ("not given" if value is None else json.dumps(value) for value in values)
+    return f"{shown} {before} there, {after} here"
 
 
 def _are_hashes(plain: Any) -> bool:
@@ -270,6 +293,11 @@ def _are_hashes(plain: Any) -> bool:
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest one above that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
 
 
 def _make(folder: Path) -> None:
@@ -312,7 +340,7 @@ def _mark() -> str:
 def _remove_leftovers(folder: Path) -> None:
     """Remove the scratch files that killed runs on this machine have left."""
     here = f"{SCRATCH}{platform.node()}-"
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         process = path.name.removeprefix(here).partition("-")[0]
         if path.name.startswith(here) and process.isdigit() and not _alive(int(process)):
             if path.is_dir() and not path.is_symlink():

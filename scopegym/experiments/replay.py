@@ -59,14 +59,15 @@ def read_table(path: Path) -> list[Row]:
     found: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
         try:
-            files = (row["recipe_file"], row["image_file"])
-            recipe, image = (_beside(path, name) for name in files)
-            score = float(row["score"])
+            files, score = (row["recipe_file"], row["image_file"]), float(row["score"])
+            recipe, image = (path.parent / name for name in files)
         except (KeyError, TypeError, ValueError):
             raise ScopegymError(
                 f"Line {number} of the table '{path}' needs a recipe_file, an image_file and a "
                 "score."
             ) from None
+        for name in files:
+            _inside(path, name)
         if recipe.stem in found:
             raise ScopegymError(
                 f"Line {number} of the table '{path}' has a second recipe of the name "
@@ -76,15 +77,14 @@ def read_table(path: Path) -> list[Row]:
     return list(found.values())
 
 
-def _beside(table: Path, name: str) -> Path:
-    """A file that a table names, in the table's folder. Raises ScopegymError for any other."""
-    path, folder = (table.parent / name).resolve(), table.parent.resolve()
-    if not path.is_relative_to(folder) or path == folder:
+def _inside(table: Path, name: str) -> None:
+    """Raise ScopegymError when a file that a table names lies outside of the table's folder."""
+    folder = table.parent.resolve()
+    if folder not in (folder / name).resolve().parents:
         raise ScopegymError(
-            f"The table '{table}' names '{name}', which lies outside of its own folder; a table "
-            "names files beside it."
+            f"The table '{table}' names '{name}', which lies outside of the table's folder; a "
+            "table may only name files inside of it."
         )
-    return path
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,8 +137,10 @@ def train(
 
     out = Path(out)
     output = Output(out, "train")
-    output.claim([SPEC, WEIGHTS, CHECKPOINT, LOG])
     checkpoint = _read_checkpoint(out / CHECKPOINT) if resume else None
+    if resume:
+        output.adopt(CHECKPOINT)
+    output.claim([SPEC, WEIGHTS, CHECKPOINT, LOG])
     settings = Settings.of(task) if settings is None else settings
     training, validation = _split(tasks[task], problems, settings, seed)
     arguments = {"images": training, "device": device}

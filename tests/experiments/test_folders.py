@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.folders import MANIFEST, Output, commit, retire
 
 OTHER = "was not made by scopegym"
-CHANGED = "was changed after scopegym wrote it"
 
 
 def write(folder: Path, files: dict[str, str], more: bool = False, command: str = "solve") -> None:
@@ -72,13 +72,16 @@ def test_a_file_of_the_user_is_never_replaced(tmp_path: Path):
     assert content(tmp_path) == {"points.csv": "mine"}
 
 
-def test_a_result_that_the_user_changed_is_neither_replaced_nor_removed(tmp_path: Path):
-    write(tmp_path, {"points.csv": "1"})
+def test_a_result_that_the_user_changed_is_kept_beside(tmp_path: Path):
+    write(tmp_path, {"points.csv": "1", "mask.tif": "1"})
     (tmp_path / "points.csv").write_text("1, corrected by hand")
-    for new in ({"points.csv": "2"}, {"labels.tif": "2"}):
-        with pytest.raises(ScopegymError, match=CHANGED):
-            write(tmp_path, new)
-    assert content(tmp_path) == {"points.csv": "1, corrected by hand"}
+    (tmp_path / "mask.tif").write_text("1, painted over")
+    write(tmp_path, {"points.csv": "2"})
+    assert content(tmp_path) == {
+        "points.csv": "2",
+        "points.csv~1": "1, corrected by hand",
+        "mask.tif~1": "1, painted over",
+    }
 
 
 def test_a_link_in_the_place_of_a_result_is_not_followed(tmp_path: Path):
@@ -86,9 +89,9 @@ def test_a_link_in_the_place_of_a_result_is_not_followed(tmp_path: Path):
     (tmp_path / "mine.csv").write_text("same")
     (tmp_path / "out" / "points.csv").unlink()
     (tmp_path / "out" / "points.csv").symlink_to(tmp_path / "mine.csv")
-    with pytest.raises(ScopegymError, match=CHANGED):
-        write(tmp_path / "out", {"points.csv": "new"})
+    write(tmp_path / "out", {"points.csv": "new"})
     assert (tmp_path / "mine.csv").read_text() == "same"
+    assert (tmp_path / "out" / "points.csv~1").is_symlink()
 
 
 def test_folders_of_other_commands_and_runs_are_refused(tmp_path: Path):
@@ -100,6 +103,29 @@ def test_folders_of_other_commands_and_runs_are_refused(tmp_path: Path):
     first.claim()
     with pytest.raises(ScopegymError, match='pixel size "1 nm" there, "2 nm" here'):
         second.claim()
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"versions": {"numpy": "2.4", "scipy": "2"}}, 'versions: scipy "1" there, "2" here'),
+        ({"images": "b" * 32}, "images differ"),
+        ({"crystal": None}, 'crystal "Cu" there, not given here'),
+        ({"new": 3}, "new not given there, 3 here"),
+    ],
+)
+def test_a_refusal_says_which_setting_differs(run: dict, said: str, tmp_path: Path):
+    versions = {"numpy": "2.4", "scipy": "1"}
+    former = {"seed": 0, "versions": versions, "images": "a" * 32, "crystal": "Cu"}
+    Output(tmp_path, "apply", former).claim()
+    with pytest.raises(ScopegymError, match=re.escape(said)):
+        Output(tmp_path, "apply", {**former, **run}).claim()
+
+
+def test_a_claim_leaves_nothing_behind(tmp_path: Path):
+    Output(tmp_path / "new" / "run", "solve").claim(["a.txt"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"command": 1, "run": {}, "files": {}}', "null"])
@@ -148,7 +174,7 @@ def test_scratch_folders_of_killed_runs_go_and_those_of_running_ones_stay(tmp_pa
     (tmp_path / ".scopegym-notes").mkdir()
     Output(tmp_path, "solve").claim()
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {f".scopegym-{platform.node()}-{os.getpid()}-x", ".scopegym-notes", MANIFEST}
+    assert left == {f".scopegym-{platform.node()}-{os.getpid()}-x", ".scopegym-notes"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path):
