@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scopegym.artifacts import readonly
+from scopegym.artifacts import array_digest, digest, readonly
 from scopegym.errors import ScopegymError, unknown
 from scopegym.frozen import FrozenDict
 from scopegym.prior import Prior, Vector
@@ -273,6 +273,12 @@ class Crystal:
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "positions", readonly(positions % 1.0))
         object.__setattr__(self, "occupancies", occupancies)
+
+    @property
+    def key(self) -> str:
+        """Identity: what it is made of, whatever its name."""
+        made_of = (self.cell_nm, self.numbers, self.positions, self.occupancies)
+        return digest(*(array_digest(np.asarray(part)) for part in made_of))
 
     @classmethod
     def named(cls, name: str) -> Crystal:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,21 +23,22 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.collection import Known
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
-from scopegym.experiments.outputs import recipe, staged, to_json, write_answer
+from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
+from scopegym.experiments.outputs import recipe, to_json, write_answer
 from scopegym.experiments.solve import soundest
 from scopegym.micrograph import Micrograph
 from scopegym.registry import load_plugins
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
-from scopegym.workflow import Workflow
+from scopegym.workflow import Workflow, versions
 
-RESULT, RUN, TABLE = "result.json", "apply.json", "results.parquet"
+RESULT, TABLE = "result.json", "results.parquet"
 #: Features named in a verdict.
 NAMED = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image. It travels to the workers, and ``key`` tells two runs apart."""
+    """What is done to every image. It travels to the workers."""
 
     policy: Path
     known: Known
@@ -49,23 +49,35 @@ class Job:
     device: str = "cpu"
 
     @property
-    def key(self) -> str:
-        """What results depend on beside the image."""
-        spec = (self.policy / SPEC).read_text(encoding="utf-8")
-        known = sorted(self.known.expected.items())
-        return digest(spec, repr((known, self.known.pixel_size, self.refine, self.seed)))
+    def run(self) -> dict[str, Any]:
+        """The settings that results depend on beside the image, as plain values."""
+        return {
+            "policy": digest((self.policy / SPEC).read_text(encoding="utf-8")),
+            **self.known.to_dict(),
+            "refine": self.refine,
+            "seed": self.seed,
+            "device": self.device,
+            "plugins": {p.name: digest(p.read_text(encoding="utf-8")) for p in self.plugins},
+            "versions": versions(),
+        }
 
 
 @dataclass(frozen=True)
 class Applied:
-    """The result of one image or frame: its row of the table and the files to write; or why there
-    is none."""
+    """The result of one image, or of one of the ``frames`` of a stack: its score and the files to
+    write; or why there is none."""
 
     image: str
-    frame: int
+    frame: int = 0
+    frames: int = 1
     score: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict)
     error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name of the image, with the number of the frame."""
+        return self.image if self.frames == 1 else f"{self.image}[{self.frame}]"
 
 
 class Applier:
@@ -76,25 +88,25 @@ class Applier:
         load_plugins(job.plugins)
         self.job = job
         self.policy = Policy.load(job.policy)
+        self.opened: tuple[Path, list[int]] | None = None
+        self.images: list[Micrograph] = []
 
-    def apply(self, name: str, path: Path) -> list[Applied]:
-        """The results of an image, or of every frame of a stack."""
+    def apply(self, name: str, path: Path, frame: int) -> Applied:
+        """The result of an image or of one frame of a stack, which is kept for the next frame."""
+        frames = 1
         try:
-            stamp = _stamp(path)
-            images = self.job.known.images(path)
-        except (ScopegymError, OSError) as error:
-            return [Applied(name, 0, error=str(error))]
-        applied = []
-        for frame, micrograph in enumerate(images):
-            identity = {"image": name, "frame": frame, "frames": len(images), "file": stamp}
-            try:
-                with devices.using(self.job.device):
-                    score, files = self._results(micrograph, identity)
-                applied.append(Applied(name, frame, score, files))
-            except Exception as error:  # one bad image must not end a run over thousands
-                kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
-                applied.append(Applied(name, frame, error=f"{kind}{error}"))
-        return applied
+            stamp = file_stamp(path)
+            if (path, stamp) != self.opened:
+                self.images = self.job.known.images(path)
+                self.opened = path, stamp
+            frames = len(self.images)
+            identity = {"image": name, "frame": frame, "frames": frames, "file": stamp}
+            with devices.using(self.job.device):
+                score, files = self._results(self.images[frame], identity)
+        except Exception as error:  # one bad image must not end a run over thousands
+            kind = "" if isinstance(error, ScopegymError | OSError) else f"{type(error).__name__}: "
+            return Applied(name, frame, frames, error=f"{kind}{error}")
+        return Applied(name, frame, frames, score, files)
 
     def _results(
         self, micrograph: Micrograph, identity: dict[str, Any]
@@ -173,106 +185,127 @@ def apply(
     workers: int = 2,
     backend: Backend = "ray",
     gpus: float = 0.0,
-    on_image: Callable[[Sequence[Applied]], None] | None = None,
-) -> dict[str, str]:
+    on_result: Callable[[Applied, int], None] | None = None,
+) -> Applications:
     """Apply a policy to image files and write one folder of results for each, and a table of all.
 
-    What ``out`` holds already of the same run is kept, and is in the table. Returns why images
-    failed, by name. Raises ScopegymError when ``out`` belongs to another run.
+    A stack has a folder for every frame in it, numbered from ``0000``. What ``out`` holds already
+    of the same run is kept, and is in the table. ``on_result`` hears of every result and how many
+    there will be. Raises ScopegymError when ``out`` belongs to another run, and when the results of
+    an image would take the place of something that this run did not make.
     """
-    out = Path(out)
     Policy.load(job.policy)  # refused here rather than by every worker
-    _claim(job, out)
-    waiting = deque((name, path) for name, path in images.items() if not _done(out, name, path))
+    output = Output(Path(out), "apply", job.run)
+    output.claim([TABLE])
+    for name in images:
+        refuse_foreign(output.folder / name, output)
+    waiting = deque(task for name, path in images.items() for task in _missing(output, name, path))
     # One image is done here before another process has started.
     backend = backend if len(waiting) > 1 else "serial"
     failed: dict[str, str] = {}
-    for name, applied in _spread(job, waiting, workers, backend, gpus):
-        # What is left of a former state of the file, or of a stack cut short by a kill.
-        shutil.rmtree(out / name, ignore_errors=True)
-        for result in applied:
-            if result.error:
-                label = name if len(applied) == 1 else f"{name}[{result.frame}]"
-                failed[label] = result.error
-            else:
-                _write(result, out)
-        if on_image is not None:
-            on_image(applied)
-    write_summary(out)
-    return failed
-
-
-def _spread(
-    job: Job,
-    waiting: deque[tuple[str, Path]],
-    workers: int,
-    backend: Backend,
-    gpus: float,
-) -> Iterator[tuple[str, list[Applied]]]:
-    """Results as they come; of an image that ends its workers, that it does."""
+    kept: list[Path | None] = []
+    begun: set[str] = set()
+    total = len(waiting)
     workers = min(workers, len(waiting))
-    for (name, _), future in spread(waiting, "apply", workers, backend, Applier, job, gpus=gpus):
+    for task, future in spread(waiting, "apply", workers, backend, Applier, job, gpus=gpus):
+        name, path, frame = task
         try:
-            yield name, future.result()
+            result: Applied = future.result()
         except WorkerDied as death:
-            yield name, [Applied(name, 0, error=f"It ended its worker: {death}.")]
+            result = Applied(name, frame, error=f"It ended its worker: {death}.")
+        if result.error:
+            failed[result.label] = result.error
+        else:
+            if name not in begun:
+                kept.append(_make_room(result, output))
+                begun.add(name)
+            kept.append(_write(result, output))
+        if frame == 0:
+            more = [(name, path, later) for later in range(1, result.frames)]
+            waiting.extend(more)
+            total += len(more)
+        if on_result is not None:
+            on_result(result, total)
+    write_summary(output)
+    return Applications(failed, tuple(str(path) for path in kept if path is not None))
 
 
-def _write(result: Applied, out: Path) -> None:
-    """Write the files of a result; the frames of a stack after the first go into sub-folders."""
-    folder = out / result.image
-    with staged(folder / f"{result.frame:04d}" if result.frame else folder) as scratch:
-        for file, content in result.files.items():
-            (scratch / file).write_bytes(content)
+@dataclass(frozen=True)
+class Applications:
+    """How a run over many images went: why images ``failed``, by name, and the paths under which
+    former results are ``kept`` that somebody had changed or added to."""
+
+    failed: Mapping[str, str]
+    kept: tuple[str, ...] = ()
 
 
-def _stamp(path: Path) -> list[int]:
+def _missing(output: Output, name: str, path: Path) -> list[tuple[str, Path, int]]:
+    """The frames of an image that have no result of its file as it is now: the first one where
+    none has, as nothing is known of the others yet."""
+    try:
+        stamp = file_stamp(path)
+    except OSError:
+        return [(name, path, 0)]  # the attempt says what is wrong
+    done = {row["frame"]: row for row in _rows(output, name) if row["file"] == stamp}
+    frames = next(iter(done.values()))["frames"] if done else 1
+    return [(name, path, frame) for frame in range(frames) if frame not in done]
+
+
+def _make_room(result: Applied, output: Output) -> Path | None:
+    """Take away what an image has left of a former state of its file, and make the folder that the
+    frames of a stack go into. Gives the path of what had to be kept."""
+    folder = output.folder / result.image
+    stamp = json.loads(result.files[RESULT])["file"]
+    outdated = any(row["file"] != stamp for row in _rows(output, result.image))
+    as_stack = folder.is_dir() and not (folder / RESULT).exists()
+    other_kind = folder.exists() and as_stack != (result.frames > 1)
+    kept = retire(folder, output) if outdated or other_kind else None
+    if result.frames > 1 and not folder.exists():
+        commit(folder, {}, output)
+    return kept
+
+
+def _write(result: Applied, output: Output) -> Path | None:
+    """Write the files of a result. Gives the path of a former one that had to be kept."""
+    folder = output.folder / result.image
+    place = folder / f"{result.frame:04d}" if result.frames > 1 else folder
+    return commit(place, result.files, output)
+
+
+def file_stamp(path: Path) -> list[int]:
     """Size [bytes] and time of change [ns] of a file: a changed image is done anew."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _rows(output: Output, name: str) -> list[dict[str, Any]]:
+    """The results of an image or of a stack's frames that are there, in order."""
+    folder = output.folder / name
+    numbered = folder.glob("[0-9]*") if folder.is_dir() else ()
+    read = (_row(place, output) for place in (folder, *numbered))
+    # A former result that was kept under another name is not this image's any more.
+    rows = (row for row in read if row is not None and row["image"] == name)
+    return sorted(rows, key=lambda row: row["frame"])
+
+
+def _row(folder: Path, output: Output) -> dict[str, Any] | None:
+    """The result in a folder of this run, None where there is none that is whole."""
+    manifest = manifest_of(folder, output)
+    if manifest is None or not manifest.wrote(folder / RESULT):
         return None
+    if not all((folder / name).is_file() for name in manifest.files):
+        return None
+    row: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return row
 
 
-def _rows(out: Path, name: str) -> list[dict[str, Any]]:
-    """The results of an image or of a stack's frames that are there, in order."""
-    read = (_read(file) for file in (out / name).rglob(RESULT))
-    return sorted((row for row in read if row is not None), key=lambda row: row["frame"])
-
-
-def _done(out: Path, name: str, path: Path) -> bool:
-    rows = _rows(out, name)
-    if not rows or not path.exists():
-        return False
-    return len(rows) == rows[0]["frames"] and rows[0]["file"] == _stamp(path)
-
-
-def _claim(job: Job, out: Path) -> None:
-    """Mark a folder as this run's. Raises ScopegymError when it is another one's."""
-    former = _read(out / RUN)
-    if former is not None and former.get("key") != job.key:
-        raise ScopegymError(
-            f"'{out}' holds results of another policy or with other settings; give another folder."
-        )
-    with staged(out) as scratch:
-        (scratch / RUN).write_text(
-            to_json({"key": job.key, "refine": job.refine, "seed": job.seed}), encoding="utf-8"
-        )
-
-
-def write_summary(out: Path) -> None:
+def write_summary(output: Output) -> None:
     """``results.parquet``: one row for every image and frame that has a result, by name."""
     import pandas as pd
 
-    names = sorted(folder.name for folder in out.iterdir() if folder.is_dir())
-    rows = [_flat(row) for name in names for row in _rows(out, name)]
-    with staged(out) as scratch:
+    names = sorted(folder.name for folder in output.folder.iterdir() if folder.is_dir())
+    rows = [_flat(row) for name in names for row in _rows(output, name)]
+    with output.writing() as scratch:
         pd.DataFrame(rows).to_parquet(scratch / TABLE, index=False)
 
 

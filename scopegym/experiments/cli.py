@@ -190,7 +190,7 @@ def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="What to train for.")],
     out: Annotated[Path, typer.Option(metavar="POLICY", help="Folder for the policy.")],
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="FOLDER", help="Train on these images instead of simulated ones; repeatable."
         ),
@@ -268,7 +268,7 @@ def apply(
         str, typer.Argument(metavar="POLICY", help="A policy's folder, or a task's own policy.")
     ],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, stacks.")
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, stacks.")
     ],
     crystal: CrystalName = None,
     zone: Zone = "1,0,0",
@@ -305,24 +305,25 @@ def apply(
     meant = files(images)
     _start_ray(backend, ray_address)
     with _progress(len(meant), f"{job.policy.name} on {len(meant)} images", "images") as advance:
-        failed = carry_out(
+        ran = carry_out(
             job,
             meant,
             out,
             workers=workers or os.cpu_count() or 1,
             backend=backend,
             gpus=gpus,
-            on_image=lambda applied: advance(1, max(a.score for a in applied)),
+            on_result=lambda result, total: advance(1, result.score, total),
         )
-    done = summary(out)
+    done = {**summary(out), "failed": dict(ran.failed), "kept": list(ran.kept)}
     lines = [
         f"{done['images']} images: {done['ok']} ok, {done['doubtful']} doubtful, "
-        f"{len(failed)} failed; mean score {done['score']:.3f}.",
-        *(f"Failed: {name}: {reason}" for name, reason in failed.items()),
+        f"{len(ran.failed)} failed; mean score {done['score']:.3f}.",
+        *(f"Failed: {name}: {reason}" for name, reason in ran.failed.items()),
+        *(f"Kept: '{path}' holds files that scopegym did not write." for path in ran.kept),
         f"Results: {out / 'results.parquet'}",
     ]
-    _print({**done, "failed": failed, "out": str(out)}, lines, as_json)
-    if failed:
+    _print({**done, "out": str(out)}, lines, as_json)
+    if ran.failed:
         raise typer.Exit(1)
 
 
@@ -342,7 +343,7 @@ def benchmark(
         ),
     ] = None,
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="FOLDER", help="Take these images instead of simulated ones; repeatable."
         ),
@@ -413,7 +414,7 @@ def run(
         ),
     ],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Images to run a recipe on.")
+        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="Images to run a recipe on.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with the recorded score; exit 1 if it differs.")
@@ -421,23 +422,26 @@ def run(
     pixel_size: PixelSize = None,
     frame: Frame = None,
     plugin: Plugins = None,
-    out: Out = Path("out"),
+    out: Out = Path("replayed"),
     as_json: Json = False,
 ) -> None:
     """Replay a recipe on images, or a table of recipes on theirs, without any search."""
-    from scopegym.experiments.outputs import staged, to_json, write_answer
+    from scopegym.experiments.folders import Output
+    from scopegym.experiments.outputs import RESULT_FILES, to_json, write_answer
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
     _load_plugins(plugin)
     meant = _replays(recipe, images or [])
+    outputs = [Output(out if len(meant) == 1 else out / name, "run") for *_, name in meant]
+    for output in outputs:
+        output.claim(RESULT_FILES)
     replays = [
         replay(Recipe.read(file), _load(image, pixel_size, frame), stated)
         for file, image, stated, _ in meant
     ]
-    for (*_, name), done in zip(meant, replays, strict=True):
-        folder = out if len(meant) == 1 else out / name
-        with staged(folder) as scratch:
+    for output, done in zip(outputs, replays, strict=True):
+        with output.writing() as scratch:
             size = done.problem.micrograph.pixel_size_nm
             write_answer(done.answer, done.state.points, size, scratch)
             (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
@@ -618,7 +622,7 @@ def _known(
     return Known(pixel_size, expected)
 
 
-def _problems(images: list[Path], known: Any, task: Any) -> list[Any]:
+def _problems(images: list[str], known: Any, task: Any) -> list[Any]:
     """The problems of a user's images, all of them in memory."""
     from scopegym.experiments.collection import files
 
@@ -629,14 +633,15 @@ def _problems(images: list[Path], known: Any, task: Any) -> list[Any]:
     ]
 
 
-def _replays(recipe: Path, images: list[Path]) -> list[tuple[Path, Path, float | None, str]]:
+def _replays(recipe: Path, images: list[str]) -> list[tuple[Path, Path, float | None, str]]:
     """Recipe, image, the score that a table states, and the name that results go under."""
+    from scopegym.experiments.collection import files
     from scopegym.experiments.replay import read_table
 
     if recipe.suffix.casefold() != ".csv":
         if not images:
             raise ScopegymError("Give the images to run the recipe on.")
-        return [(recipe, image, None, image.name) for image in images]
+        return [(recipe, image, None, name) for name, image in files(images).items()]
     if images:
         raise ScopegymError(f"The table '{recipe}' names its images; give no others.")
     return [(row.recipe, row.image, row.score, row.recipe.stem) for row in read_table(recipe)]
@@ -675,12 +680,12 @@ def _solve(
     out: Path,
     as_json: bool,
 ) -> None:
-    from scopegym.experiments.outputs import staged, write_result
+    from scopegym.experiments.folders import Output
+    from scopegym.experiments.outputs import RESULT_FILES, write_result
     from scopegym.experiments.solve import search
 
     problem.check()
-    with staged(out):
-        pass  # an unwritable folder is refused before the search, not after it
+    Output(out, "solve").claim(RESULT_FILES)
     with _progress(budget, f"{agent} on {problem.micrograph.name}", "executions") as advance:
 
         def on_trial(trial: Any) -> None:
@@ -700,13 +705,13 @@ def _solve_windows(
     out: Path,
     as_json: bool,
 ) -> None:
-    from scopegym.experiments.outputs import staged, write_result
+    from scopegym.experiments.folders import Output
+    from scopegym.experiments.outputs import RESULT_FILES, write_result
     from scopegym.experiments.windows import solve_windows, tiled
 
     problem.check()
     count = len(tiled(problem, window, stride))
-    with staged(out):
-        pass  # an unwritable folder is refused before the search, not after it
+    Output(out, "solve").claim(RESULT_FILES)
     title = f"{settings['agent']} on {problem.micrograph.name}"
     with _progress(count, title, "windows") as advance:
 

@@ -26,6 +26,15 @@ class Known:
     pixel_size: str | None = None
     expected: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({"estimate": True}))
 
+    def to_dict(self) -> dict[str, Any]:
+        """What is said, as plain values: a crystal by its name and what it is made of."""
+        told = {"pixel_size": self.pixel_size, **self.expected}
+        crystal = told.pop("sample", None)
+        return {
+            "crystal": None if crystal is None else f"{crystal.name} {crystal.key[:12]}",
+            **{name: _plain(value) for name, value in told.items()},
+        }
+
     def images(self, path: Path) -> list[Micrograph]:
         """The image in a file, or the frames of a stack."""
         micrograph = load(path, self.pixel_size)
@@ -43,20 +52,27 @@ class Known:
         return problem, expectation
 
 
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
 def files(arguments: Iterable[str | Path]) -> dict[str, Path]:
     """The image files that are meant by files, folders (their images, not deeper) and patterns, by
     the name that results will go under.
 
-    Raises ScopegymError when a folder or pattern holds no image, or when two files cannot be told
-    apart by their names and folders.
+    Raises ScopegymError when a file or folder does not exist, when a folder or pattern holds no
+    image, and when two files cannot be told apart by their names and folders.
     """
-    found = dict.fromkeys(path for argument in arguments for path in _meant(Path(argument)))
+    meant = (path for argument in arguments for path in _meant(argument))
+    found = list({path.resolve(): path for path in meant}.values())
     if not found:
         raise ScopegymError("No image is given.")
-    shared = Counter(path.name for path in found)
+    # Some file systems take no notice of capitals.
+    shared = Counter(path.name.casefold() for path in found)
     named: dict[str, Path] = {}
     for path in found:
-        name = path.name if shared[path.name] == 1 else f"{path.parent.name}-{path.name}"
+        alone = shared[path.name.casefold()] == 1
+        name = path.name if alone else f"{path.absolute().parent.name}-{path.name}"
         if name in named:
             raise ScopegymError(
                 f"'{path}' and '{named[name]}' would share their results; give them in two runs."
@@ -65,17 +81,21 @@ def files(arguments: Iterable[str | Path]) -> dict[str, Path]:
     return named
 
 
-def _meant(argument: Path) -> list[Path]:
+def _meant(given: str | Path) -> list[Path]:
+    argument = Path(given)
+    if not str(given) or "\0" in str(given):
+        raise ScopegymError(f"{str(given)!r} is no name of a file or folder.")
     if argument.is_dir():
         images = [p for p in sorted(argument.iterdir()) if p.suffix.casefold() in SUFFIXES]
         images = [p for p in images if p.is_file() and not p.name.startswith(".")]
         if not images:
             raise ScopegymError(f"The folder '{argument}' holds no image ({', '.join(SUFFIXES)}).")
         return images
-    # A file may be called like a pattern.
-    if not argument.exists() and glob.has_magic(str(argument)):
-        matched = sorted(Path(p) for p in glob.glob(str(argument)))  # noqa: PTH207 - absolute ones too
-        if not matched:
-            raise ScopegymError(f"No file matches '{argument}'.")
-        return [path for path in matched if path.is_file()]
-    return [argument]
+    if argument.exists():  # a file may be called like a pattern
+        return [argument]
+    if not glob.has_magic(str(argument)):
+        raise ScopegymError(f"There is no file or folder '{argument}'.")
+    matched = sorted(Path(p) for p in glob.glob(str(argument)))  # noqa: PTH207 - absolute ones too
+    if not matched:
+        raise ScopegymError(f"No file matches '{argument}'.")
+    return [path for path in matched if path.is_file()]

@@ -1,13 +1,9 @@
-"""What is written down: tables, pictures, the recipe. All files of a run appear together."""
+"""What is written down: tables, pictures, the recipe."""
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -16,49 +12,34 @@ import numpy as np
 
 from scopegym.artifacts import Array, Artifact, Labels, Points
 from scopegym.envs.problem import Problem, Trial
-from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area, region_numbers
+from scopegym.experiments.folders import Output
 from scopegym.experiments.solve import Result
 from scopegym.experiments.windows import Windowed
 
-
-@contextmanager
-def staged(folder: str | Path) -> Iterator[Path]:
-    """A scratch folder whose files move into ``folder`` together once the block has succeeded.
-
-    When it fails nothing is written and former files stay. Raises ScopegymError when the folder
-    cannot be written to.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".scopegym-", dir=folder))
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    try:
-        yield scratch
-        for file in sorted(scratch.iterdir()):
-            file.replace(folder / file.name)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EISDIR):
-            raise _unwritable(folder, error) from None
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _unwritable(folder: Path, error: OSError) -> ScopegymError:
-    return ScopegymError(f"Cannot write to the folder '{folder}': {error.strerror}.")
+#: What ``solve`` and ``run`` may write, whatever the task.
+RESULT_FILES = (
+    "result.json",
+    "workflow.yaml",
+    "points.csv",
+    "labels.tif",
+    "mask.tif",
+    "overlay.png",
+    "front.png",
+    "windows.png",
+    "report.html",
+)
 
 
 def write_result(result: Result, folder: str | Path) -> None:
     """Write ``result.json``, ``workflow.yaml``, the table of the answer, ``overlay.png``,
-    ``front.png`` and ``report.html``; for windows, ``windows.png`` too."""
+    ``front.png`` and ``report.html``; for windows, ``windows.png`` too. They replace those of a
+    former search. Raises ScopegymError where the folder holds files of anybody else."""
     from scopegym.experiments.maps import write_maps
     from scopegym.experiments.pictures import write_front, write_overlay
     from scopegym.experiments.report import write_report
 
-    with staged(folder) as scratch:
+    with Output(Path(folder), "solve").writing() as scratch:
         size = result.problem.micrograph.pixel_size_nm
         write_answer(result.answer, result.state.points, size, scratch)
         write_overlay(result, scratch / "overlay.png")

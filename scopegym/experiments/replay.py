@@ -56,17 +56,35 @@ def read_table(path: Path) -> list[Row]:
         raise ScopegymError(f"The table '{path}' cannot be read: {reason}.") from None
     if not rows:
         raise ScopegymError(f"The table '{path}' has no line.")
-    found = []
+    found: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
         try:
-            files = (path.parent / row["recipe_file"], path.parent / row["image_file"])
-            found.append(Row(*files, float(row["score"])))
+            files, score = (row["recipe_file"], row["image_file"]), float(row["score"])
+            recipe, image = (path.parent / name for name in files)
         except (KeyError, TypeError, ValueError):
             raise ScopegymError(
                 f"Line {number} of the table '{path}' needs a recipe_file, an image_file and a "
                 "score."
             ) from None
-    return found
+        for name in files:
+            _inside(path, name)
+        if recipe.stem in found:
+            raise ScopegymError(
+                f"Line {number} of the table '{path}' has a second recipe of the name "
+                f"'{recipe.stem}'; results go under these names."
+            )
+        found[recipe.stem] = Row(recipe, image, score)
+    return list(found.values())
+
+
+def _inside(table: Path, name: str) -> None:
+    """Raise ScopegymError when a file that a table names lies outside of the table's folder."""
+    folder = table.parent.resolve()
+    if folder not in (folder / name).resolve().parents:
+        raise ScopegymError(
+            f"The table '{table}' names '{name}', which lies outside of the table's folder; a "
+            "table may only name files inside of it."
+        )
 
 
 @dataclass(frozen=True, eq=False)

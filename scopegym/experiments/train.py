@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scopegym.agents.policy import BUNDLE, Policy, describe
+from scopegym.agents.policy import BUNDLE, SPEC, WEIGHTS, Policy, describe
 from scopegym.artifacts import Array
 from scopegym.cache import Cache
 from scopegym.envs.actions import BINS
@@ -21,7 +21,8 @@ from scopegym.envs.problem import Problem, Task
 from scopegym.envs.problem import registry as tasks
 from scopegym.envs.workflow_env import WorkflowEnv
 from scopegym.errors import ScopegymError
-from scopegym.experiments.outputs import staged, to_json
+from scopegym.experiments.folders import Output
+from scopegym.experiments.outputs import to_json
 from scopegym.metrics import agreement
 from scopegym.workers import Backend
 
@@ -135,9 +136,11 @@ def train(
     from scopegym.agents.learning.vec_env import RayVecEnv
 
     out = Path(out)
-    with staged(out):
-        pass  # an unwritable folder is refused before the training, not after it
+    output = Output(out, "train")
     checkpoint = _read_checkpoint(out / CHECKPOINT) if resume else None
+    if resume:
+        output.adopt(CHECKPOINT)
+    output.claim([SPEC, WEIGHTS, CHECKPOINT, LOG])
     settings = Settings.of(task) if settings is None else settings
     training, validation = _split(tasks[task], problems, settings, seed)
     arguments = {"images": training, "device": device}
@@ -166,7 +169,7 @@ def train(
             seed=seed,
         )
         course = _Course(
-            out=out,
+            output=output,
             settings=settings,
             validation=validation,
             spec=_spec(tasks[task], training, validation, settings, seed),
@@ -263,14 +266,14 @@ class _Course:
 
     def __init__(
         self,
-        out: Path,
+        output: Output,
         settings: Settings,
         validation: list[Problem],
         spec: dict[str, Any],
         on_validation: Callable[[Validation], None] | None,
         on_update: Callable[[int, float], None] | None,
     ) -> None:
-        self.out, self.settings, self.spec = out, settings, spec
+        self.output, self.settings, self.spec = output, settings, spec
         self.validation = validation
         self.on_validation, self.on_update = on_validation, on_update
         self.rows: list[Validation] = []
@@ -345,7 +348,8 @@ class _Course:
         model.logger.record("time/operator_executions", row.executed)
         best = all(row.score > former.score for former in self.rows)
         self.rows.append(row)
-        with staged(self.out) as scratch:
+        # The first bundle takes the place of a former training's, unless this one goes on with it.
+        with self.output.writing(more=len(self.rows) > 1) as scratch:
             if best:
                 self._bundle(policy, row).save(scratch)
             (scratch / LOG).write_text(self._log(), encoding="utf-8")
@@ -391,8 +395,8 @@ class _Course:
         theirs = checkpoint["task"], to_json(json.loads(checkpoint["operators"]))
         if mine != theirs:
             raise ScopegymError(
-                f"The checkpoint in '{self.out}' is of task {theirs[0]} with other operators than "
-                f"task {mine[0]} has now; begin anew without --resume."
+                f"The checkpoint in '{self.output.folder}' is of task {theirs[0]} with other "
+                f"operators than task {mine[0]} has now; begin anew without --resume."
             )
         model.policy.load_state_dict(checkpoint["policy"])
         model.policy.optimizer.load_state_dict(checkpoint["optimizer"])

@@ -23,6 +23,7 @@ from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.experiments.apply import Job, apply, summary
 from scopegym.experiments.collection import Known, files
+from scopegym.experiments.folders import Output
 from scopegym.workflow import Recipe
 
 CRYSTAL = Crystal.named("SrTiO3")
@@ -54,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    assert apply(JOB, files([folder]), out, backend="serial") == {}
+    assert apply(JOB, files([folder]), out, backend="serial").failed == {}
     return out
 
 
@@ -94,7 +95,13 @@ def test_every_image_and_frame_has_its_results(undisturbed: Path):
 def test_a_second_run_does_nothing(undisturbed: Path, folder: Path):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("result.json")}
     seen: list = []
-    apply(JOB, files([folder]), undisturbed, backend="serial", on_image=seen.append)
+    apply(
+        JOB,
+        files([folder]),
+        undisturbed,
+        backend="serial",
+        on_result=lambda *heard: seen.append(heard),
+    )
     assert not seen
     assert {p: p.stat().st_mtime_ns for p in undisturbed.rglob("result.json")} == before
     assert len(table(undisturbed)) == 13
@@ -111,7 +118,7 @@ def test_only_what_is_missing_or_changed_is_done_again(undisturbed: Path, folder
     seen = []
     apply(
         JOB, files([images]), out, backend="serial",
-        on_image=lambda applied: seen.append(applied[0].image),
+        on_result=lambda applied, _: seen.append(applied.image),
     )  # fmt: skip
     assert sorted(seen) == ["image1.tif", "image4.tif", "image5.tif", "stack.tif"]
     mine, theirs = table(out), table(undisturbed)
@@ -137,7 +144,7 @@ LONG = replace(JOB, refine=8)
 @pytest.fixture(scope="module")
 def undisturbed_long(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed-long")
-    assert apply(LONG, files([folder]), out, backend="serial") == {}
+    assert apply(LONG, files([folder]), out, backend="serial").failed == {}
     return out
 
 
@@ -205,7 +212,7 @@ def test_refining_tries_more_and_gets_no_worse(undisturbed: Path, folder: Path, 
 
 
 def verdict(path: Path, out: Path, known: Known = KNOWN) -> tuple[str, list[str]]:
-    assert apply(replace(JOB, known=known), {path.name: path}, out, backend="serial") == {}
+    assert apply(replace(JOB, known=known), {path.name: path}, out, backend="serial").failed == {}
     result = json.loads((out / path.name / "result.json").read_text())
     return result["verdict"], result["reasons"]
 
@@ -247,7 +254,7 @@ def test_unreadable_images_are_listed_and_the_others_done(folder: Path, tmp_path
     out = tmp_path / "out"
     meant = files([tmp_path])
     meant["gone.tif"] = tmp_path / "gone.tif"
-    failed = apply(JOB, meant, out, backend="serial")
+    failed = apply(JOB, meant, out, backend="serial").failed
     assert set(failed) == {"bad.tif", "flat.tif", "gone.tif"}
     assert "constant" in failed["flat.tif"] and all("\n" not in text for text in failed.values())
     assert table(out).image.tolist() == ["good.tif"]
@@ -255,8 +262,118 @@ def test_unreadable_images_are_listed_and_the_others_done(folder: Path, tmp_path
 
 
 def test_a_folder_of_another_run_is_left_alone(undisturbed: Path, folder: Path):
-    with pytest.raises(ScopegymError, match="another policy or with other settings"):
+    with pytest.raises(ScopegymError, match="results of another run"):
         apply(replace(JOB, seed=9), files([folder]), undisturbed, backend="serial")
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
+        for p in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("typed", ["typo/..", "typo/.", "typo", "", "missing.tif"])
+def test_an_input_that_does_not_exist_is_refused_before_anything_is_touched(
+    typed: str, tmp_path, monkeypatch
+):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "thesis.txt").write_text("years of work")
+    monkeypatch.chdir(tmp_path)
+    before = everything(tmp_path)
+    with pytest.raises(ScopegymError, match=r"no file or folder|no name of a file"):
+        apply(JOB, files([typed]), tmp_path / "victim" / "applied", backend="serial")
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_with_the_name_of_an_image_is_not_replaced(folder: Path, tmp_path):
+    (tmp_path / "image0.tif").mkdir()
+    (tmp_path / "image0.tif" / "thesis.txt").write_text("years of work")
+    meant = files([folder / "image0.tif", folder / "image1.tif"])
+    with pytest.raises(ScopegymError, match="no result of this run"):
+        apply(JOB, meant, tmp_path, backend="serial")
+    assert (tmp_path / "image0.tif" / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "image1.tif").exists()
+
+
+def test_an_image_that_is_away_keeps_its_former_result(folder: Path, tmp_path):
+    image, out = tmp_path / "image.tif", tmp_path / "out"
+    shutil.copy(folder / "image0.tif", image)
+    meant = files([image])
+    apply(JOB, meant, out, backend="serial")
+    before = written(out)
+    image.rename(tmp_path / "away.tif")
+    ran = apply(JOB, meant, out, backend="serial")
+    assert list(ran.failed) == ["image.tif"] and written(out) == before and len(table(out)) == 1
+
+
+def test_scratch_and_half_a_result_do_not_count_as_done(folder: Path, tmp_path):
+    out, meant = tmp_path / "out", files([folder / "image0.tif"])
+    apply(JOB, meant, out, backend="serial")
+    whole = written(out)
+    # As a killed run may leave it: results in a scratch folder, and one without its recipe.
+    shutil.copytree(out / "image0.tif", out / "image0.tif" / ".scopegym-x")
+    assert len(table(out)) == 1
+    shutil.rmtree(out / "image0.tif" / ".scopegym-x")
+    (out / "image0.tif" / "workflow.yaml").unlink()
+    apply(JOB, meant, out, backend="serial")
+    assert written(out) == whole and len(table(out)) == 1
+
+
+def test_what_the_user_added_to_a_result_is_kept_when_it_is_done_again(folder: Path, tmp_path):
+    image, out = tmp_path / "image.tif", tmp_path / "out"
+    shutil.copy(folder / "image0.tif", image)
+    apply(JOB, files([image]), out, backend="serial")
+    (out / "image.tif" / "notes.txt").write_text("mine")
+    write_image(image, 5)
+    ran = apply(JOB, files([image]), out, backend="serial")
+    assert ran.kept == (str(out / "image.tif~1"),)
+    assert (out / "image.tif~1" / "notes.txt").read_text() == "mine"
+    assert not (out / "image.tif" / "notes.txt").exists() and len(table(out)) == 1
+
+
+def test_a_stack_that_became_shorter_or_one_image_leaves_no_frame_behind(tmp_path):
+    image, out = tmp_path / "s.tif", tmp_path / "out"
+    for frames, expected in ((3, 3), (2, 2), (None, 1), (2, 2)):
+        write_image(image, 7 + expected, frames=frames)
+        apply(JOB, files([image]), out, backend="serial")
+        rows = table(out)
+        assert rows.frame.tolist() == list(range(expected))
+        assert len(list(out.rglob("result.json"))) == expected
+
+
+def test_results_of_other_commands_are_left_alone(folder: Path, tmp_path):
+    with Output(tmp_path, "solve").writing() as scratch:
+        (scratch / "result.json").write_text('{"task": "atoms"}')
+    with pytest.raises(ScopegymError, match="holds results of 'scopegym solve'"):
+        apply(JOB, files([folder / "image0.tif"]), tmp_path, backend="serial")
+    assert (tmp_path / "result.json").read_text() == '{"task": "atoms"}'
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"refine": 1}, "refine 0 there, 1 here"),
+        ({"device": "cuda"}, "device"),
+        ({"plugins": True}, "plugins"),
+    ],
+)
+def test_what_is_resumed_is_the_same_work(change: dict, said: str, folder: Path, tmp_path):
+    meant = files([folder / "image0.tif"])
+    apply(JOB, meant, tmp_path / "out", backend="serial")
+    if "plugins" in change:
+        (tmp_path / "mine.py").write_text("")
+        change = {"plugins": (tmp_path / "mine.py",)}
+    with pytest.raises(ScopegymError, match=said):
+        apply(replace(JOB, **change), meant, tmp_path / "out", backend="serial")
+
+
+def test_other_versions_do_not_go_on_with_a_run(folder: Path, tmp_path, monkeypatch):
+    meant = files([folder / "image0.tif"])
+    apply(JOB, meant, tmp_path, backend="serial")
+    monkeypatch.setattr("scopegym.experiments.apply.versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(ScopegymError, match="versions"):
+        apply(JOB, meant, tmp_path, backend="serial")
 
 
 def test_names_tell_files_apart(tmp_path):

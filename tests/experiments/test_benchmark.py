@@ -44,6 +44,7 @@ from scopegym.experiments.benchmark.verdict import (
     paying,
     training_cost,
 )
+from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.solve import TIE
 from scopegym.experiments.train import VALIDATION
 from scopegym.metrics import measure
@@ -199,7 +200,11 @@ def test_the_page_and_the_table_are_self_contained(done: Path):
 
 
 def stamps(out: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_mtime_ns for file in (out / "runs").iterdir()}
+    return {
+        file.name: file.stat().st_mtime_ns
+        for file in (out / "runs").iterdir()
+        if file.name != MANIFEST
+    }
 
 
 def test_a_second_run_does_nothing_and_a_missing_run_alone_is_done_again(done: Path, tmp_path):
@@ -214,7 +219,8 @@ def test_a_second_run_does_nothing_and_a_missing_run_alone_is_done_again(done: P
     run(out, on_work=lambda *progress: seen.append(progress))
     assert len(seen) == 2
     changed = {name for name, stamp in stamps(out).items() if before.get(name) != stamp}
-    assert changed == {lost, Unit("A", "grid", 0, 0).file}
+    damaged = Unit("A", "grid", 0, 0).file
+    assert changed == {lost, damaged, f"{damaged}~1"}
     again, first = (pd.read_parquet(folder / "runs.parquet") for folder in (out, done))
     timeless = [name for name in first if not name.startswith("seconds")]
     pd.testing.assert_frame_equal(again[timeless], first[timeless])
@@ -231,14 +237,14 @@ def test_agents_and_seeds_can_be_added(done: Path, tmp_path):
 
 def test_another_benchmarks_folder_is_refused(done: Path, tmp_path):
     before = result(done)
-    with pytest.raises(ScopegymError, match="holds another benchmark"):
+    with pytest.raises(ScopegymError, match="holds results of another run"):
         run(done, budget=10)
-    with pytest.raises(ScopegymError, match="holds another benchmark"):
+    with pytest.raises(ScopegymError, match="holds results of another run"):
         run(done, seed=1)
     bundle = Path(shutil.copytree(SHIPPED / "atoms", tmp_path / "bundle"))
     spec = json.loads((bundle / "spec.json").read_text())
     (bundle / "spec.json").write_text(json.dumps({**spec, "training": {}}))
-    with pytest.raises(ScopegymError, match="holds another benchmark"):
+    with pytest.raises(ScopegymError, match="a benchmark of another policy"):
         run(done, policy=bundle)
     assert result(done) == before
 
@@ -543,7 +549,8 @@ def test_a_users_images_without_truth(scopegym, folder, tmp_path):
     tifffile.imwrite(folder / "1.tif", np.random.default_rng(0).normal(0, 1, (96, 96)))
     refused(
         scopegym("benchmark", "atoms", "--images", folder, *CRYSTAL, *names, *SMALL, "--out", out),
-        "holds another benchmark",
+        "holds results of another run",
+        "images",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.experiments import cli
+from scopegym.experiments.folders import MANIFEST
 
 FILES = (
     "front.png",
@@ -82,7 +84,7 @@ def test_solve_writes_everything_and_says_what_it_found(scopegym, image, tmp_pat
     ran = scopegym(*solve_arguments(image, tmp_path / "out"))
     assert ran.code == 0
     assert "columns found in ybco.tif" in ran.out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == list(FILES)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted((*FILES, MANIFEST))
     header, *rows = (tmp_path / "out" / "points.csv").read_text().splitlines()
     assert header == "y_px,x_px,y_nm,x_nm,sigma_px,strength"
     y_px, x_px, y_nm, x_nm = (float(v) for v in rows[0].split(",")[:4])
@@ -198,7 +200,7 @@ def test_a_segmentation_writes_labels_in_place_of_points(scopegym, grains, tmp_p
     ran = scopegym(*segment_arguments(grains, tmp_path))
     assert ran.code == 0
     assert "2 patterns in 2 regions found in grains.npy; 51 % / 49 % of the area" in ran.out
-    expected = {*FILES, "labels.tif"} - {"points.csv"}
+    expected = {*FILES, MANIFEST, "labels.tif"} - {"points.csv"}
     assert {p.name for p in tmp_path.iterdir()} == expected
     labels = tifffile.imread(tmp_path / "labels.tif")
     assert (labels.dtype, labels.shape) == (np.uint16, (120, 96))
@@ -439,3 +441,59 @@ def test_the_installed_command_answers():
         [command, "list", "agents"], capture_output=True, text=True, env=os.environ, check=True
     )
     assert "bayes" in done.stdout
+
+
+# What is not ours ---------------------------------------------------------------------------------
+
+
+def test_files_of_the_user_in_the_folder_are_neither_replaced_nor_removed(
+    scopegym, image, grains, tmp_path
+):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert scopegym(*solve_arguments(image, tmp_path)).code == 0
+    assert scopegym(*segment_arguments(grains, tmp_path)).code == 0
+    # The table of the former task is gone, the user's file is not.
+    expected = {*FILES, MANIFEST, "labels.tif", "thesis.txt"} - {"points.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == expected
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "points.csv").write_text("measured by hand")
+    ran = scopegym(*solve_arguments(image, tmp_path / "mine"))
+    assert_one_sentence(ran, "points.csv' was not made by scopegym")
+    assert (tmp_path / "mine" / "points.csv").read_text() == "measured by hand"
+
+
+def test_run_keeps_images_of_one_name_apart(scopegym, image, tmp_path):
+    assert scopegym(*solve_arguments(image, tmp_path / "out")).code == 0
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(image, tmp_path / name / "x.tif")
+    recipe, both = tmp_path / "out" / "workflow.yaml", (tmp_path / n / "x.tif" for n in "ab")
+    assert scopegym("run", recipe, *both, "--out", tmp_path / "again").code == 0
+    assert {p.name for p in (tmp_path / "again").iterdir()} == {"a-x.tif", "b-x.tif"}
+    ran = scopegym("run", recipe, image, "--out", tmp_path / "out")
+    assert_one_sentence(ran, "holds results of 'scopegym solve'")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "image", "word"),
+    [
+        ("../out/workflow.yaml", "x.tif", "outside"),
+        ("workflow.yaml", "../x.tif", "outside"),
+        ("..", "x.tif", "outside"),
+        (".", "x.tif", "outside"),
+    ],
+)
+def test_a_table_names_files_in_its_own_folder(
+    recipe: str, image: str, word: str, scopegym, tmp_path
+):
+    table = tmp_path / "strange" / "table.csv"
+    table.parent.mkdir()
+    table.write_text(f"recipe_file,image_file,score\n{recipe},{image},0.5\n")
+    assert_one_sentence(scopegym("run", table, "--out", tmp_path / "again"), word)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_table_with_two_recipes_of_one_name_is_refused(scopegym, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("recipe_file,image_file,score\na/w.yaml,x.tif,0.5\nb/w.yaml,x.tif,0.5\n")
+    assert_one_sentence(scopegym("run", table, "--out", tmp_path / "again"), "Line 2")

@@ -13,6 +13,7 @@ import pytest
 from scopegym.datasets.simulate_patterns import PLANE_GROUPS
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
+from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.reproduce import registry
 from scopegym.experiments.reproduce.base import Claim, Reproduction, reproduce, summary
 from scopegym.experiments.reproduce.plane_groups import (
@@ -57,7 +58,11 @@ def test_pictures_and_figures_are_written_together(stub, tmp_path):
     read = json.loads((tmp_path / "out" / "reproduce.json").read_text())
     assert stub == [3] and read == plain and read["seed"] == 3 and read["reproduced"] is True
     assert read["claims"][0]["figures"] == {"accuracy": 0.5, "rows": [[1.0], [2.0]]}
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dot.png", "reproduce.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "dot.png",
+        "reproduce.json",
+        MANIFEST,
+    ]
     lines = "\n".join(summary(plain))
     assert "dot: reproduced. There is a dot." in lines and "rows: [2 rows]" in lines
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_
 from scopegym.envs.problem import Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area
-from scopegym.experiments.outputs import recipe, staged, to_json
+from scopegym.experiments.outputs import recipe, to_json
 from scopegym.experiments.replay import replay
 from scopegym.experiments.solve import TIE, Result, solve, soundest
 from scopegym.metrics import label_accuracy, match_points
@@ -305,54 +303,3 @@ def test_recipe_that_fails_on_the_image_says_why():
     )
     with pytest.raises(ScopegymError, match=r"fails on .* needs Points"):
         replay(Recipe.read(text), result.problem.micrograph)
-
-
-# Writing ------------------------------------------------------------------------------------
-
-
-def test_files_appear_together(tmp_path: Path):
-    folder = tmp_path / "new" / "run"
-    with staged(folder) as scratch:
-        (scratch / "a.txt").write_text("1")
-        (scratch / "b.txt").write_text("2")
-        assert not (folder / "a.txt").exists()
-    assert sorted(f.name for f in folder.iterdir()) == ["a.txt", "b.txt"]
-
-
-def test_a_failure_inside_leaves_no_file_and_keeps_former_ones(tmp_path: Path):
-    (tmp_path / "a.txt").write_text("former")
-
-    def write() -> None:
-        with staged(tmp_path) as scratch:
-            (scratch / "a.txt").write_text("new")
-            (scratch / "b.txt").write_text("new")
-            raise RuntimeError("half-way")
-
-    with pytest.raises(RuntimeError, match="half-way"):
-        write()
-    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
-    assert (tmp_path / "a.txt").read_text() == "former"
-
-
-def test_former_files_are_replaced_and_others_kept(tmp_path: Path):
-    (tmp_path / "a.txt").write_text("former")
-    (tmp_path / "notes.txt").write_text("mine")
-    with staged(tmp_path) as scratch:
-        (scratch / "a.txt").write_text("new")
-    assert (tmp_path / "a.txt").read_text() == "new"
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ScopegymError, match="Cannot write to the folder"), staged(folder):
-            pytest.fail("the block must not run")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_one_sentence(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(ScopegymError, match="Permission denied"), staged(tmp_path / "run"):
-        pytest.fail("the block must not run")

@@ -14,6 +14,7 @@ import torch
 from scopegym.agents.policy import Policy
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.train import CHECKPOINT, LOG, Settings, train, validate
 
 ATOMS = tasks["atoms"]
@@ -43,6 +44,7 @@ def test_a_training_leaves_bundle_log_checkpoint_and_tensorboard(trained: Path):
     assert sorted(file.name for file in trained.iterdir()) == [
         CHECKPOINT,
         "policy.safetensors",
+        MANIFEST,
         "spec.json",
         "tensorboard",
         LOG,

@@ -17,11 +17,14 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.audit.examine import TOLD, Attack, Examined, Examiner, Job, Judged
 from scopegym.experiments.audit.hostile import probe
-from scopegym.experiments.outputs import staged, to_json
+from scopegym.experiments.folders import Output
+from scopegym.experiments.outputs import to_json
 from scopegym.experiments.verdict import Line
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, spread
 
+#: What an audit writes.
+FILES = ("audit.json", "audit.md", "workflows.parquet", "attacks.parquet", "report.html")
 #: Problems examined, and random workflows tried on each of them.
 PROBLEMS, WORKFLOWS = 60, 60
 #: Groups of equal size that the problems are divided into by their noise.
@@ -75,8 +78,8 @@ def audit(
     from scopegym.experiments.audit.page import write_page
 
     job = Job(task, reward or tasks[task].reward, workflows, seed, tuple(plugins))
-    with staged(out):
-        pass  # an unwritable folder is refused before the work, not after it
+    output = Output(Path(out), "audit")
+    output.claim(FILES)
     lines = probe(job)
     examined: list[Examined] = []
     if all(line.passed for line in lines):  # figures of a reward that misbehaves mean nothing
@@ -87,7 +90,7 @@ def audit(
         "passed": all(line.passed for line in verdict),
         "verdict": [line.to_dict() for line in verdict],
     }
-    with staged(out) as scratch:
+    with output.writing() as scratch:
         (scratch / "audit.json").write_text(to_json(plain), encoding="utf-8")
         (scratch / "audit.md").write_text(markdown(plain), encoding="utf-8")
         write_tables(examined, scratch)

@@ -16,7 +16,8 @@ from scopegym.errors import ScopegymError, unknown
 from scopegym.experiments.benchmark.regimes import POLICY, REGIMES, Runner, Unit, units
 from scopegym.experiments.benchmark.results import summarise
 from scopegym.experiments.benchmark.setting import Given, Setting
-from scopegym.experiments.outputs import staged, to_json
+from scopegym.experiments.folders import Output
+from scopegym.experiments.outputs import to_json
 from scopegym.workers import Backend, WorkerDied, spread
 
 CLAIM, RUNS = "setting.json", "runs"
@@ -65,12 +66,14 @@ def benchmark(
         plugins=plugins,
     )
     _check(setting, chosen, wanted, seeds)
-    _claim(setting, out)
+    output = _claim(setting, out)
+    runs = Output(out / RUNS, "benchmark", setting.run)
+    runs.claim()
     work = units(setting, chosen, wanted, seeds)
     waiting = deque(unit for unit in work if not _done(out, unit))
     finished = len(work) - len(waiting)
     for unit, record in _carried_out(setting, chosen, waiting, workers, backend):
-        with staged(out / RUNS) as scratch:
+        with runs.writing(more=True) as scratch:
             (scratch / unit.file).write_text(to_json(record), encoding="utf-8")
         finished += 1
         if on_work is not None:
@@ -78,7 +81,7 @@ def benchmark(
             on_work(finished, len(work), max(scores, default=0.0))
     read = (_read(out / RUNS / unit.file) for unit in work)
     records = [content for content in read if content is not None]
-    return summarise(setting, out, work, records, chosen, workers)
+    return summarise(setting, output, work, records, chosen, workers)
 
 
 def _default_agents(task: str, policy: Path | None) -> tuple[str, ...]:
@@ -131,17 +134,20 @@ def _check(setting: Setting, chosen: Sequence[str], wanted: Sequence[str], seeds
             setting.problem(index).check()
 
 
-def _claim(setting: Setting, out: Path) -> None:
-    """Mark a folder as this benchmark's. Raises ScopegymError when it is another one's."""
-    former = _read(out / CLAIM) or {}
-    mine = {"key": setting.key, "policy": setting.policy_key or former.get("policy")}
-    if former and (former.get("key"), former.get("policy") or mine["policy"]) != (*mine.values(),):
-        raise ScopegymError(
-            f"'{out}' holds another benchmark, or one with other settings; give another folder."
-        )
-    content = {**mine, "task": setting.task_name, "budget": setting.budget}
-    with staged(out) as scratch:
+def _claim(setting: Setting, out: Path) -> Output:
+    """Mark a folder as this benchmark's. Raises ScopegymError when it is another one's.
+
+    The policy is no part of the run: it may take part later than the searchers.
+    """
+    output = Output(out, "benchmark", setting.run)
+    output.claim()
+    former = (_read(out / CLAIM) or {}).get("policy")
+    if None not in (former, setting.policy_key) and former != setting.policy_key:
+        raise ScopegymError(f"'{out}' holds a benchmark of another policy; give another folder.")
+    with output.writing(more=True) as scratch:
+        content = {"task": setting.task_name, "policy": setting.policy_key or former}
         (scratch / CLAIM).write_text(to_json(content), encoding="utf-8")
+    return output
 
 
 def _carried_out(

@@ -29,7 +29,8 @@ from scopegym.experiments.benchmark.setting import Setting
 from scopegym.experiments.benchmark.standings import DRAWS, LEVEL, Standings, rows
 from scopegym.experiments.benchmark.verdict import lines, paying, training_cost
 from scopegym.experiments.benchmark.workflows import write_workflows
-from scopegym.experiments.outputs import staged, to_json
+from scopegym.experiments.folders import Output
+from scopegym.experiments.outputs import to_json
 from scopegym.metrics import measure
 from scopegym.workflow import versions
 
@@ -40,7 +41,7 @@ SEARCHING = ("scikit-optimize", "scikit-learn", "optuna", "botorch")
 
 def summarise(
     setting: Setting,
-    out: Path,
+    output: Output,
     work: Sequence[Unit],
     records: Sequence[Mapping[str, Any]],
     chosen: Sequence[str],
@@ -62,13 +63,13 @@ def summarise(
         for regime in wanted
     }
     result = _result(setting, regimes, records, chosen, workers)
-    with staged(out) as scratch:
+    with output.writing(more=True) as scratch:
         _named(table, setting).to_parquet(scratch / "runs.parquet", index=False)
         _named(curves, setting).to_parquet(scratch / "curves.parquet", index=False)
         write_page(result, scratch / "report.html")
         write_leaderboard(result, scratch / "leaderboard.md")
         (scratch / RESULT).write_text(to_json(result), encoding="utf-8")
-    write_workflows(setting, records, out)
+    write_workflows(setting, records, output)
     return result
 
 

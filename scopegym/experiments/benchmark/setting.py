@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs share. It travels to the workers, and ``key`` tells two benchmarks apart.
+    """What all runs share. It travels to the workers, and ``run`` tells two benchmarks apart.
 
     ``budget`` counts operator executions of a search, and evaluations where one workflow is tuned
     to many images. ``training`` is the number of those images; of the user's images at most half.
@@ -96,17 +96,23 @@ class Setting:
         return self.training if self.given is None else min(self.training, len(self.names) // 2)
 
     @property
-    def key(self) -> str:
+    def run(self) -> dict[str, Any]:
         """What a run's result depends on beside the agent, its policy, the image's number and the
-        seed."""
-        reward, version = self.task.reward.to_dict(), versions()["scopegym"]
-        shared = (self.task_name, reward, version, self.budget, self.seed, self.tuning_images)
-        if self.given is None:
-            return digest(repr(shared))
-        known = self.given.known
-        told = sorted(known.expected.items()), known.pixel_size
-        pixels = [self.problem(index).micrograph.key for index in range(len(self.names))]
-        return digest(repr((shared, told)), *pixels)
+        seed, as plain values."""
+        given: dict[str, Any] = {}
+        if self.given is not None:
+            pixels = [self.problem(index).micrograph.key for index in range(len(self.names))]
+            given = {**self.given.known.to_dict(), "images": digest(*pixels)}
+        return {
+            "task": self.task_name,
+            "reward": self.task.reward.to_dict(),
+            "budget": self.budget,
+            "seed": self.seed,
+            "training_images": self.tuning_images,
+            **given,
+            "plugins": {p.name: digest(p.read_text(encoding="utf-8")) for p in self.plugins},
+            "versions": versions(),
+        }
 
     @property
     def policy_key(self) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from scopegym.envs.problem import Trial
 from scopegym.experiments.benchmark.setting import Setting
-from scopegym.experiments.outputs import recipe, staged
+from scopegym.experiments.folders import Output
+from scopegym.experiments.outputs import recipe
 from scopegym.experiments.replay import TABLE_COLUMNS
 from scopegym.micrograph import Micrograph, load
 from scopegym.rewards.base import Score
@@ -20,29 +21,41 @@ from scopegym.workflow import Workflow
 TABLE = "workflows.csv"
 
 
-def write_workflows(setting: Setting, records: Sequence[Mapping[str, Any]], out: Path) -> None:
+def write_workflows(setting: Setting, records: Sequence[Mapping[str, Any]], output: Output) -> None:
     """Write ``workflows.csv``, ``workflows/`` and ``images/``: of every image the run of highest
     score, what it chose as a recipe, and the image that it was chosen for."""
+    images, recipes = (
+        Output(output.folder / name, output.command, output.run) for name in ("images", "workflows")
+    )
+    chosen = best(records)
+    stems = {index: _stem(index, setting.names[index]) for index in chosen}
+    with images.writing() as scratch:
+        for index, stem in stems.items():
+            write_image(setting.problem(index).micrograph, scratch / f"{stem}.tif")
     rows = []
-    for index, (record, run) in best(records).items():
-        stem = f"{index:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '-', setting.names[index]).strip('-.')}"
-        image, file = f"images/{stem}.tif", f"workflows/{stem}.yaml"
-        problem = setting.problem(index)
-        with staged(out / "images") as scratch:
-            write_image(problem.micrograph, scratch / f"{stem}.tif")
-        # The recipe names the file's hash, so it is the file's image that it is about.
-        problem = replace(problem, micrograph=load(out / image))
-        workflow = Workflow.from_dict(run["workflow"])
-        score = Score(run["terms"], run["score"])
-        with staged(out / "workflows") as scratch:
-            (scratch / f"{stem}.yaml").write_text(
-                recipe(problem, Trial(workflow, score, len(workflow), 0.0, 0.0)), encoding="utf-8"
-            )
-        shown = "" if run["truth"] is None else repr(run["truth"])
-        about = (setting.names[index], record["regime"], record["agent"], record["seed"])
-        rows.append((*about, repr(run["score"]), shown, image, file, str(workflow)))
-    with staged(out) as scratch, (scratch / TABLE).open("w", encoding="utf-8", newline="") as lines:
-        csv.writer(lines).writerows([TABLE_COLUMNS, *rows])
+    with recipes.writing() as scratch:
+        for index, (record, run) in chosen.items():
+            stem, name = stems[index], setting.names[index]
+            # The recipe names the file's hash, so it is the file's image that it is about.
+            micrograph = load(images.folder / f"{stem}.tif")
+            problem = replace(setting.problem(index), micrograph=micrograph)
+            workflow = Workflow.from_dict(run["workflow"])
+            score = Score(run["terms"], run["score"])
+            trial = Trial(workflow, score, len(workflow), 0.0, 0.0)
+            (scratch / f"{stem}.yaml").write_text(recipe(problem, trial), encoding="utf-8")
+            shown = "" if run["truth"] is None else repr(run["truth"])
+            about = (name, record["regime"], record["agent"], record["seed"])
+            files = (f"images/{stem}.tif", f"workflows/{stem}.yaml")
+            rows.append((*about, repr(run["score"]), shown, *files, str(workflow)))
+    with output.writing(more=True) as scratch:
+        lines = (scratch / TABLE).open("w", encoding="utf-8", newline="")
+        with lines:
+            csv.writer(lines).writerows([TABLE_COLUMNS, *rows])
+
+
+def _stem(index: int, name: str) -> str:
+    """The name of an image's files."""
+    return f"{index:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-.')}"
 
 
 def best(

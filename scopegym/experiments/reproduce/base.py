@@ -68,11 +68,14 @@ def reproduce(name: str, out: str | Path, seed: int = 0) -> dict[str, Any]:
     All files appear together or not at all. Raises ScopegymError for an unknown name and for a
     folder that cannot be written to.
     """
-    from scopegym.experiments.outputs import staged, to_json
+    from scopegym.experiments.folders import Output
+    from scopegym.experiments.outputs import to_json
 
     chosen = registry[name]
+    output = Output(Path(out), "reproduce")
+    output.claim(["reproduce.json"])
     start = time.perf_counter()
-    with staged(out) as scratch:
+    with output.writing() as scratch:
         claims = chosen.function(scratch, seed)
         missing = [claim.picture for claim in claims if not (scratch / claim.picture).is_file()]
         if missing:
