@@ -191,7 +191,7 @@ def test_a_recipe_of_thousands_of_windows_is_read_soon():
 
 def test_a_step_made_in_python_is_checked_alike():
     for value in (10**400, float("nan"), True, "1", None, [1]):
-        with pytest.raises(ScopegymError, match="gaussian.sigma must"):
+        with pytest.raises(ScopegymError, match=r"gaussian\.sigma must"):
             Step("gaussian", {"sigma": value})
     with pytest.raises(ScopegymError, match="must be one of"):
         Step("refine_positions", {"method": [1]})
@@ -303,7 +303,7 @@ def test_a_zone_of_large_indices_is_refused(zone):
         Crystal.named("Cu").project(zone)
 
 
-# The rules themselves ------------------------------------------------------------------------------
+# The rules themselves ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import typer
 
 from scopegym import __version__
 from scopegym.errors import ScopegymError, one_line
-from scopegym.experiments.console import answer, json_alone, printable, silence, tell
+from scopegym.experiments.console import ClosedPipe, answer, json_alone, printable, tell
 from scopegym.experiments.interrupt import INTERRUPTED, Stopped, on_interrupt, sigterm_raises
 
 #: Exit code when the reader of standard output has gone, as other commands have it.
@@ -840,7 +840,7 @@ def main() -> None:
         if message:
             tell(message if code > 2 else f"Error: {message}")
             if as_json:
-                with suppress(BrokenPipeError):
+                with suppress(ClosedPipe):
                     _print({"error": message}, [], as_json=True)
     sys.exit(code)
 
@@ -856,8 +856,7 @@ def _carried_out() -> tuple[int, str]:
         return 2, one_line(getattr(error, "format_message", error.__str__)())
     except Stopped as stop:
         return stop.code, str(stop)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        silence(sys.stdout)
+    except ClosedPipe:
         return CLOSED_PIPE, ""
     except Exception as error:
         if os.environ.get(TRACEBACK):

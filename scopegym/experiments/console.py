@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 _only_json: TextIO | None = None
+
+
+class ClosedPipe(Exception):  # noqa: N818 - an event, not a mistake
+    """The reader of standard output, such as head, has seen enough."""
 
 
 @contextmanager
@@ -45,12 +49,16 @@ def _apart() -> TextIO | None:
 
 
 def answer(text: str) -> None:
-    """Write to standard output, which nobody may read any more: BrokenPipeError is raised here and
-    not when the process ends."""
+    """Write to standard output. Raises ClosedPipe when nobody reads it any more."""
     stream = sys.stdout if _only_json is None else _only_json
-    if stream is not None:
+    if stream is None:
+        return
+    try:
         stream.write(text)
         stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+        raise ClosedPipe from None
 
 
 def tell(text: str) -> None:
@@ -65,10 +73,7 @@ def printable(stream: Any) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def silence(stream: Any) -> None:
-    """Let nothing that is left in the buffers of a closed pipe raise when the process ends."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-    except (OSError, ValueError, AttributeError):
-        pass
+def _silence(stream: TextIO) -> None:
+    """Let nothing that is left in the buffer of a closed pipe raise when the process ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
