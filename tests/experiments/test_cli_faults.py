@@ -1,4 +1,4 @@
-"""Faults, interruptions, closed pipes and plug-ins that print: what the command line makes of it."""
+"""Faults, interruptions, closed pipes and plug-ins that print: what the command line does."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def faulty(monkeypatch):
     monkeypatch.setattr("scopegym.experiments.catalogue.catalogue", fail)
 
 
-def test_a_fault_is_one_sentence_with_the_way_to_report_it(main, faulty, monkeypatch):
+@pytest.mark.usefixtures("faulty")
+def test_a_fault_is_one_sentence_with_the_way_to_report_it(main, monkeypatch):
     code, out, err = main("list", "agents")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "ZeroDivisionError: of agents in two lines" in err and "please report it" in err
