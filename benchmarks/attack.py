@@ -524,6 +524,7 @@ def child(attack: Attack, folder: Path, report: int) -> None:
     said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
     resource.setrlimit(resource.RLIMIT_AS, (NBYTES, NBYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     detail = ""

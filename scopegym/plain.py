@@ -27,7 +27,7 @@ class Rule(Protocol):
 
 
 def _refuse(where: str, rule: str, value: Any) -> NoReturn:
-    raise ScopegymError(f"{where} must be {rule}, not {shown(value)}.")
+    raise ScopegymError(f"{where} must be {rule}, not {shown(value)}.".lstrip())
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,29 @@ class Record:
             _refuse(where, "a mapping", value)
         for name, rule in self.entries.items():
             if name not in value:
-                raise ScopegymError(f"{where} lacks the entry '{name}'.")
-            rule.check(value[name], f"{where}.{name}")
+                raise ScopegymError(f"{where or 'it'} lacks the entry '{name}'.")
+            rule.check(value[name], _within(where, name))
         for name, rule in self.optional.items():
             if value.get(name) is not None:
-                rule.check(value[name], f"{where}.{name}")
+                rule.check(value[name], _within(where, name))
         odd = [name for name in value if name not in {*self.entries, *self.optional}]
         if odd and not self.open:
-            raise ScopegymError(f"{where} has the unknown entry {shown(odd[0])}.")
+            raise ScopegymError(f"{where or 'it'} has the unknown entry {shown(odd[0])}.")
         return value
+
+
+def _within(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def checked(rule: Rule, value: Any, what: str) -> Any:
+    """The value, which a file gave for ``what``. Raises ScopegymError as ``rule.check`` does."""
+    try:
+        return rule.check(value, "")
+    except ScopegymError as error:
+        reason = str(error).rstrip(".")
+        reason = f"it {reason}" if reason.startswith("must be") else reason
+        raise ScopegymError(f"{what} is malformed: {reason}.") from None
 
 
 #: A share or a score.

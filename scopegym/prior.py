@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scopegym.artifacts import digest
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
-from scopegym.plain import SHARE, Items, Number, Positive, Record, Table, Text
+from scopegym.plain import SHARE, Items, Number, Positive, Record, Table, Text, checked
 
 Vector = tuple[float, float]
 
@@ -115,7 +115,7 @@ class Prior:
     def from_dict(cls, plain: Mapping[str, Any]) -> Prior:
         """The inverse of ``to_dict``. Raises ScopegymError on unknown or malformed entries."""
         try:
-            values = dict(ENTRIES.check(plain, "the entry"))
+            values = dict(checked(ENTRIES, plain, "The prior"))
             values["neighbour_sums_px"] = tuple(map(float, values.get("neighbour_sums_px", ())))
             if values.get("lattice_px") is not None:
                 first, second = values["lattice_px"]
@@ -127,6 +127,7 @@ class Prior:
                 low, high = values["disordered"]
                 values["disordered"] = (float(low), float(high))
             return cls(**values)
+        except ScopegymError:
+            raise
         except (TypeError, ValueError, IndexError) as error:
-            reason = str(error).rstrip(".")
-            raise ScopegymError(f"The prior is malformed: {reason}.") from None
+            raise ScopegymError(f"The prior is malformed: {error}.") from None

@@ -25,6 +25,7 @@ from scopegym.plain import (
     Table,
     Text,
     Whole,
+    checked,
     read_bytes,
     without_repeats,
 )
@@ -200,7 +201,7 @@ class Recipe:
             raise ScopegymError(
                 f"The recipe has layout {shown(plain.get('recipe'))}; this version reads {RECIPE}."
             )
-        RECORDED.check(plain, "The recipe")
+        checked(RECORDED, plain, "The recipe")
         prior = Prior.from_dict(plain["prior"]) if plain.get("prior") else None
         recorded = {k: v for k, v in plain.items() if k not in ("recipe", "workflow", "prior")}
         return cls(Workflow.from_dict(plain.get("workflow")), prior, FrozenDict(recorded))

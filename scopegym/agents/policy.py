@@ -37,6 +37,7 @@ from scopegym.plain import (
     Record,
     Text,
     Whole,
+    checked,
     read_bytes,
     read_json,
 )
@@ -292,7 +293,7 @@ def _read_spec(folder: Path) -> dict[str, Any]:
         raise ScopegymError(
             f"The policy '{folder}' has layout {shown(layout)}; this version reads {BUNDLE}."
         )
-    ENTRIES.check(spec, f"The spec of the policy '{folder}'")
+    checked(ENTRIES, spec, f"The policy '{folder}'")
     return spec
 
 

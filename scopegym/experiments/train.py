@@ -25,7 +25,7 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.interrupt import INTERRUPTIONS
 from scopegym.experiments.outputs import staged, to_json
 from scopegym.metrics import agreement
-from scopegym.plain import Number, Record, Text, Whole, read_bytes
+from scopegym.plain import Number, Record, Text, Whole, checked, read_bytes
 from scopegym.workers import Backend
 
 #: Stream of random numbers of the validation images, the same for every seed of a training.
@@ -482,7 +482,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     content = read_bytes(path, LARGEST_CHECKPOINT, "The checkpoint")
     try:
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-        ENTRIES.check(checkpoint, "the content")
+        checked(ENTRIES, checkpoint, "The content")
         json.loads(checkpoint["operators"])
     except Exception as error:  # torch raises whatever a damaged archive happens to cause
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -22,7 +22,7 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.micrograph import Micrograph
-from scopegym.plain import Anything, Items, Record, Whole
+from scopegym.plain import Anything, Items, Record, Whole, checked
 from scopegym.prior import Prior
 from scopegym.registry import load_plugins
 from scopegym.rewards.base import Reward
@@ -486,11 +486,7 @@ def rerun(problem: Problem, recorded: Any) -> Points:
 
     Raises ScopegymError when they are malformed, are those of another shape, or when one fails.
     """
-    try:
-        RECORDED.check(recorded, "the entry windows")
-    except ScopegymError as error:
-        reason = str(error).rstrip(".")
-        raise ScopegymError(f"The recipe's windows are malformed: {reason}.") from None
+    checked(RECORDED, recorded, "The recipe's entry 'windows'")
     grid = tiled(problem, recorded["size"], recorded["stride"])
     workflows = [w if w is None else Workflow.from_dict(w) for w in recorded["workflows"]]
     if len(workflows) != len(grid):

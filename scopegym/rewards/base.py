@@ -16,7 +16,7 @@ from typing import Any, Literal
 from scopegym.artifacts import KINDS, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
-from scopegym.plain import Number, Record, Table, Text
+from scopegym.plain import Number, Record, Table, Text, checked
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 
@@ -166,11 +166,7 @@ class Reward:
     @classmethod
     def from_dict(cls, plain: Any) -> Reward:
         """The inverse of ``to_dict``. Raises ScopegymError on malformed or unknown entries."""
-        try:
-            ENTRIES.check(plain, "the reward")
-        except ScopegymError as error:
-            reason = str(error).rstrip(".")
-            raise ScopegymError(f"The recipe's reward is malformed: {reason}.") from None
+        checked(ENTRIES, plain, "The recipe's reward")
         weights = {term: float(weight) for term, weight in plain["weights"].items()}
         return cls(plain["name"], weights, plain["scalarisation"])
 
