@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import warnings
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scopegym.artifacts import array_digest, digest, readonly
-from scopegym.errors import ScopegymError, unknown
+from scopegym.errors import ScopegymError, one_line, unknown
 from scopegym.frozen import FrozenDict
+from scopegym.limits import Limits, limited
+from scopegym.plain import read_bytes
 from scopegym.prior import Prior, Vector
 
 #: High-angle scattering grows as Z to this power (no unit). Pennycook and Jesson, Phys. Rev. Lett.
@@ -31,6 +34,11 @@ MERGE_NM = 0.06
 VISIBLE = 0.15
 #: Neighbours that the density rule of the reward sums over.
 NEIGHBOURS = 4
+#: Along higher indices columns overlap, and the projected cell has as many atoms as ever.
+LARGEST_INDEX = 20
+#: A CIF file is no larger [bytes] and takes no longer to read [s]; a cell holds at most so many
+#: atoms, with edges of so many Å.
+LARGEST_CIF, CIF_SECONDS, MOST_ATOMS, EDGES_ANGSTROM = 16 * 2**20, 5.0, 2000, (0.5, 1000.0)
 #: Positions one field may hold; more is a wrong pixel size, not an image.
 MOST_POSITIONS = 5_000_000
 
@@ -40,10 +48,12 @@ Zone = tuple[int, int, int]
 def parse_zone(zone: str | Sequence[int]) -> Zone:
     """Read a zone axis [uvw] written as ``1,0,0``, ``[1 -1 0]``, ``[1-10]`` or three integers.
 
-    A common divisor is taken out. Raises ScopegymError unless it is three integers, not all zero.
+    A common divisor is taken out. Raises ScopegymError unless it is three integers of at most 20,
+    not all zero.
     """
     complaint = ScopegymError(
-        f"The zone axis '{zone}' must be three integers, not all zero, such as 1,0,0."
+        f"The zone axis '{zone}' must be three integers from -{LARGEST_INDEX} to {LARGEST_INDEX}, "
+        "not all zero, such as 1,0,0."
     )
     if isinstance(zone, str):
         text = zone.strip().strip("[]()")
@@ -58,6 +68,8 @@ def parse_zone(zone: str | Sequence[int]) -> Zone:
     except (TypeError, ValueError):
         raise complaint from None
     if len(values) != 3 or not any(values) or not all(v.is_integer() for v in values):
+        raise complaint
+    if max(map(abs, values)) > LARGEST_INDEX:
         raise complaint
     whole = [int(v) for v in values]
     divisor = math.gcd(*whole)
@@ -300,16 +312,19 @@ class Crystal:
         path = Path(path)
         if not path.is_file():
             raise ScopegymError(f"There is no CIF file '{path}'.")
+        content = read_bytes(path, LARGEST_CIF, "The CIF file")
         try:
-            atoms = _read_cif(path)
+            with limited(Limits(CIF_SECONDS, 2**30)):
+                atoms = _read_cif(content)
+            numbers, positions, occupancies = _sites(atoms)
         except Exception as error:  # the reader raises whatever the broken line happens to cause
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            reason = one_line(f"{type(error).__name__}: {error}", 160)
             raise ScopegymError(
                 f"The CIF file '{path}' cannot be read as a crystal ({reason.rstrip(' .:')})."
             ) from None
         if len(atoms) == 0 or atoms.cell.rank != 3:
             raise ScopegymError(f"The CIF file '{path}' holds no unit cell with atoms in it.")
-        numbers, positions, occupancies = _sites(atoms)
+        _check_cell(path, atoms.cell.lengths(), occupancies)
         cell_nm = np.array(atoms.cell) * 0.1  # Å
         return cls(path.stem, cell_nm, numbers, positions, occupancies, str(path))
 
@@ -528,12 +543,33 @@ def _label(share: Mapping[int, float]) -> str:
     return "+".join(chemical_symbols[z] for z in order)
 
 
-def _read_cif(path: Path) -> Any:
+def _read_cif(content: bytes) -> Any:
     import ase.io
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on space-group settings, not on the structure
-        return ase.io.read(path, format="cif", index=0)
+        return ase.io.read(io.BytesIO(content), format="cif", index=0)
+
+
+def _check_cell(path: Path, edges: NDArray[Any], occupancies: NDArray[Any]) -> None:
+    """Raise ScopegymError for a cell that no crystal has, or with more atoms than can be merged
+    into columns."""
+    low, high = EDGES_ANGSTROM
+    if len(occupancies) > MOST_ATOMS:
+        raise ScopegymError(
+            f"The CIF file '{path}' has {len(occupancies):,} atoms in its cell, more than "
+            f"{MOST_ATOMS:,}."
+        )
+    if not (edges.min() >= low and edges.max() <= high):
+        raise ScopegymError(
+            f"The CIF file '{path}' has a cell of {' x '.join(f'{e:g}' for e in edges)} Å; edges "
+            f"must be from {low:g} to {high:g} Å."
+        )
+    # A little above 1: refined occupancies are rounded.
+    if not (occupancies.min() >= 0 and 0 < occupancies.max() <= 1.05):
+        raise ScopegymError(
+            f"The CIF file '{path}' has occupancies outside 0 to 1, or only empty sites."
+        )
 
 
 def _sites(atoms: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

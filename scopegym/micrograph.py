@@ -146,7 +146,7 @@ def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
     read as an image.
     """
     from scopegym.datasets.readers import read
-    from scopegym.units import parse_length
+    from scopegym.units import parse_pixel_size
 
-    size_nm = None if pixel_size is None else parse_length(pixel_size, "pixel size")
+    size_nm = None if pixel_size is None else parse_pixel_size(pixel_size)
     return read(Path(path), pixel_size_nm=size_nm)

@@ -11,8 +11,25 @@ from typing import Any, Literal
 from scopegym.artifacts import digest
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.plain import SHARE, Items, Number, Positive, Record, Table, Text, checked
 
 Vector = tuple[float, float]
+
+_LENGTH = Positive(1e6)
+_PART = Number(-1e7, 1e7)
+#: What a written prior holds: lengths in pixels of an image of at most a million to a side.
+ENTRIES = Record(
+    {"scale_px": _LENGTH},
+    {
+        "count": Number(0, 1e12),
+        "neighbour_sums_px": Items(_LENGTH, 0, 10_000),
+        "lattice_px": Items(Items(_PART, 2, 2), 2, 2),
+        "contrast": Text(),
+        "sources": Table(Text(), 50),
+        "disordered": Items(SHARE, 2, 2),
+    },
+    open=False,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class Prior:
     def from_dict(cls, plain: Mapping[str, Any]) -> Prior:
         """The inverse of ``to_dict``. Raises ScopegymError on unknown or malformed entries."""
         try:
-            values = dict(plain)
+            values = dict(checked(ENTRIES, plain, "The prior"))
             values["neighbour_sums_px"] = tuple(map(float, values.get("neighbour_sums_px", ())))
             if values.get("lattice_px") is not None:
                 first, second = values["lattice_px"]
@@ -110,5 +127,7 @@ class Prior:
                 low, high = values["disordered"]
                 values["disordered"] = (float(low), float(high))
             return cls(**values)
+        except ScopegymError:
+            raise
         except (TypeError, ValueError, IndexError) as error:
             raise ScopegymError(f"The prior is malformed: {error}.") from None

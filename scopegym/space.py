@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scopegym.errors import ScopegymError
+from scopegym.errors import ScopegymError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Real:
     def check(self, value: Any) -> float:
         """The value as a float. Raises ScopegymError when it is none or outside."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ScopegymError(f"must be a number, not {value!r}")
+            raise ScopegymError(f"must be a number, not {shown(value)}")
         if not self.low <= value <= self.high:
-            raise ScopegymError(f"must lie in {self.low:g}..{self.high:g}, not {value:g}")
+            raise ScopegymError(f"must lie in {self.low:g}..{self.high:g}, not {shown(value)}")
         return float(value)
 
     def from_unit(self, u: float) -> float:
@@ -72,9 +72,9 @@ class Integer:
     def check(self, value: Any) -> int:
         """The value as an int. Raises ScopegymError when it is none or outside."""
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ScopegymError(f"must be a whole number, not {value!r}")
+            raise ScopegymError(f"must be a whole number, not {shown(value)}")
         if not self.low <= value <= self.high:
-            raise ScopegymError(f"must lie in {self.low}..{self.high}, not {value}")
+            raise ScopegymError(f"must lie in {self.low}..{self.high}, not {shown(value)}")
         return value
 
     def from_unit(self, u: float) -> int:
@@ -101,9 +101,11 @@ class Choice:
 
     def check(self, value: Any) -> Any:
         """The value itself. Raises ScopegymError when it is not an option."""
-        if value not in self.options:
-            raise ScopegymError(f"must be one of {list(self.options)}, not {value!r}")
-        return value
+        for option in self.options:
+            # To Python True is 1, and 1.0 too.
+            if type(option) is type(value) and option == value:
+                return option
+        raise ScopegymError(f"must be one of {list(self.options)}, not {shown(value)}")
 
     def from_unit(self, u: float) -> Any:
         """The option whose equal share of the unit interval holds u."""

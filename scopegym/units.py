@@ -30,6 +30,9 @@ NANOMETRES = {
 _LENGTH = re.compile(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*([^\d\s/]*)(?:\s*/\s*(?:px|pixel))?\s*")
 
 
+#: No pixel of an electron, probe or light microscope is smaller or larger [nm].
+PIXEL_SIZES_NM = (1e-5, 1e5)
+
 #: How the unit of lengths in an image without a scale is written.
 PIXELS = {"px": 1.0, "pixel": 1.0, "pixels": 1.0}
 
@@ -40,6 +43,24 @@ def parse_length(text: str | float, what: str = "length") -> float:
     Raises ScopegymError when the unit is missing or unknown, or the value is not positive.
     """
     return _parse(text, what, NANOMETRES)
+
+
+def parse_pixel_size(text: str | float) -> float:
+    """Read a pixel size such as ``35.2 pm`` and return it [nm].
+
+    Raises ScopegymError as ``parse_length`` does, and for what no microscope has.
+    """
+    return check_pixel_size(parse_length(text, "pixel size"), f"The pixel size '{text}'")
+
+
+def check_pixel_size(size_nm: float, what: str) -> float:
+    """The pixel size [nm]. Raises ScopegymError for one that no microscope has."""
+    low, high = PIXEL_SIZES_NM
+    if not low <= size_nm <= high:
+        raise ScopegymError(
+            f"{what} must be from {low:g} to {high:g} nm, as microscopes have, not {size_nm:g} nm."
+        )
+    return size_nm
 
 
 def parse_pixels(text: str | float, pixel_size_nm: float | None, what: str = "length") -> float:
@@ -56,7 +77,7 @@ def parse_pixels(text: str | float, pixel_size_nm: float | None, what: str = "le
         raise ScopegymError(
             f"The {what} '{text}' needs the image's pixel size; give both, or the {what} in px."
         )
-    return length_nm / pixel_size_nm
+    return length_nm / check_pixel_size(pixel_size_nm, "The image's pixel size")
 
 
 def _parse(text: str | float, what: str, units: Mapping[str, float]) -> float:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from scopegym.artifacts import State, digest
 from scopegym.cache import Cache, using
-from scopegym.errors import ScopegymError
+from scopegym.errors import ScopegymError, shown
 from scopegym.frozen import FrozenDict
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator
 from scopegym.operators.base import registry as operators
+from scopegym.plain import (
+    SHARE,
+    Items,
+    Number,
+    Record,
+    Table,
+    Text,
+    Whole,
+    checked,
+    read_bytes,
+    without_repeats,
+)
 from scopegym.prior import Prior
+from scopegym.units import PIXEL_SIZES_NM
 
 #: Version of the recipe's layout.
 RECIPE = 1
@@ -25,6 +38,31 @@ RECIPE = 1
 #: Entries of a recipe lie at most this deep in each other; PyYAML takes minutes over thousands, and
 #: a few lines of aliases to aliases would unfold into more entries than memory holds.
 DEEPEST = 20
+#: A recipe is no larger than this [bytes]; one of 4,000 windows takes 2.5 MB.
+LARGEST = 4 * 2**20
+#: Entries of one list or mapping, and of all together: 4,000 windows have 300,000.
+LONGEST, MOST_ENTRIES = 10_000, 500_000
+#: Characters of a number; PyYAML takes minutes over a long one in base 60.
+DIGITS = 40
+#: Steps of one workflow.
+MOST_STEPS = 100
+#: What a recipe may say of its image and its score, where it says anything.
+RECORDED = Record(
+    {},
+    {
+        "task": Text(),
+        "image": Record(
+            {},
+            {
+                "name": Text(1000),
+                "sha256": Text(),
+                "shape": Items(Whole(1, 10**6), 2, 3),
+                "pixel_size_nm": Number(*PIXEL_SIZES_NM),
+            },
+        ),
+        "score": Record({}, {"value": SHARE, "terms": Table(Number(-1e9, 1e9), 100)}),
+    },
+)
 
 #: Packages whose version can change what a recipe gives.
 LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless")
@@ -107,6 +145,10 @@ class Workflow:
         """The inverse of ``to_dict``. Raises ScopegymError on anything it does not know."""
         if not isinstance(plain, list):
             raise ScopegymError("A workflow is a list of steps.")
+        if len(plain) > MOST_STEPS:
+            raise ScopegymError(
+                f"A workflow has at most {MOST_STEPS} steps; this one has {len(plain)}."
+            )
         return cls(tuple(_read_step(number, entry) for number, entry in enumerate(plain, 1)))
 
     def to_yaml(
@@ -157,8 +199,9 @@ class Recipe:
         plain = _read_yaml(source)
         if plain.get("recipe") != RECIPE:
             raise ScopegymError(
-                f"The recipe has layout {plain.get('recipe')!r}; this version reads {RECIPE}."
+                f"The recipe has layout {shown(plain.get('recipe'))}; this version reads {RECIPE}."
             )
+        checked(RECORDED, plain, "The recipe")
         prior = Prior.from_dict(plain["prior"]) if plain.get("prior") else None
         recorded = {k: v for k, v in plain.items() if k not in ("recipe", "workflow", "prior")}
         return cls(Workflow.from_dict(plain.get("workflow")), prior, FrozenDict(recorded))
@@ -170,26 +213,76 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
     text = source
     if isinstance(source, Path) or "\n" not in source:
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no possible path
-            reason = getattr(error, "strerror", None) or "not a text file"
-            raise ScopegymError(f"The recipe '{source}' cannot be read: {reason}.") from None
+            text = read_bytes(source, LARGEST, "The recipe").decode("utf-8")
+        except UnicodeDecodeError:
+            raise ScopegymError(f"The recipe '{source}' cannot be read: not a text file.") from None
     try:
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ScopegymError("aliases (*name) are not allowed, write the values out")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise ScopegymError(f"it is nested more than {DEEPEST} deep")
-        plain = yaml.safe_load(text)
+        if len(str(text)) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} characters")
+        loader = _loader()
+        _check_size(yaml.parse(text, loader))
+        plain = yaml.load(text, loader)
     except Exception as error:  # PyYAML raises whatever a wrongly tagged scalar happens to cause
         reason = str(getattr(error, "problem", None) or error or type(error).__name__)
-        raise ScopegymError(f"The recipe is not plain YAML: {reason.splitlines()[0]}.") from None
+        reason = reason.splitlines()[0].rstrip(".")
+        raise ScopegymError(f"The recipe is not plain YAML: {reason}.") from None
     if not isinstance(plain, dict):
         raise ScopegymError("The recipe is not a mapping with a 'workflow' entry.")
     return plain
+
+
+def _check_size(events: Iterable[Any]) -> None:
+    """Raise ValueError for aliases and where entries are too many or too deep in each other."""
+    import yaml
+
+    inside = [0]
+    for total, event in enumerate(events):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases (*name) are not allowed, write the values out")
+        if isinstance(event, yaml.CollectionEndEvent):
+            inside.pop()
+            continue
+        inside[-1] += 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            inside.append(0)
+        if len(inside) > DEEPEST + 1:
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
+        if inside[-1] > 2 * LONGEST or total > MOST_ENTRIES:
+            raise ValueError(
+                f"it has more than {LONGEST:,} entries in a list or {MOST_ENTRIES:,} altogether"
+            )
+
+
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader for the types of JSON alone: dates are text, tags are refused, names
+    come once and numbers are short."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            without_repeats([(name, None) for name in names])
+            return super().construct_mapping(node, deep)
+
+        def construct_number(self, node: Any) -> Any:
+            if len(node.value) > DIGITS:
+                raise ValueError(f"a number has more than {DIGITS} characters")
+            whole = node.tag.endswith(":int")
+            return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+    plain = ("null", "bool", "int", "float", "str", "seq", "map")
+    kept = {f"tag:yaml.org,2002:{name}" for name in plain} | {None}
+    known = {tag: make for tag, make in Loader.yaml_constructors.items() if tag in kept}
+    numbers = dict.fromkeys(
+        ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"), Loader.construct_number
+    )
+    Loader.yaml_constructors = {**known, **numbers}
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in kept]
+        for first, resolvers in Loader.yaml_implicit_resolvers.items()
+    }
+    return Loader
 
 
 def _read_step(number: int, entry: Any) -> Step:
@@ -202,7 +295,7 @@ def _read_step(number: int, entry: Any) -> Step:
     version = entry.get("version", operator.version)
     if version != operator.version:
         raise ScopegymError(
-            f"Step {number} was made with {name} version {version}; this is version "
+            f"Step {number} was made with {name} version {shown(version)}; this is version "
             f"{operator.version}, which may give another result."
         )
     for key, value in parameters.items():
@@ -210,7 +303,8 @@ def _read_step(number: int, entry: Any) -> Step:
             expected = operator.parameters[key].space.unit
             if isinstance(value, dict) and value.get("unit", "") != expected:
                 raise ScopegymError(
-                    f"{name}.{key} is in '{value.get('unit')}', expected '{expected or 'no unit'}'."
+                    f"{name}.{key} is in {shown(value.get('unit'))}, expected "
+                    f"'{expected or 'no unit'}'."
                 )
     values = {k: v.get("value") if isinstance(v, dict) else v for k, v in parameters.items()}
     return Step(name, values)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegym.errors import ScopegymError
-from scopegym.units import NANOMETRES, parse_length, parse_pixels
+from scopegym.units import NANOMETRES, parse_length, parse_pixel_size, parse_pixels
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,16 @@ def test_lengths_become_pixels(text: str):
 def test_what_is_no_length_in_pixels_is_refused(text: str, rule: str):
     with pytest.raises(ScopegymError, match=rule):
         parse_pixels(text, None, "spacing")
+
+
+@pytest.mark.parametrize("text", ["1e-30 nm", "9e-6 nm", "0.2 mm", "1e300 nm"])
+def test_no_microscope_has_such_pixels(text):
+    with pytest.raises(ScopegymError, match="from 1e-05 to 100000 nm, as microscopes have"):
+        parse_pixel_size(text)
+    assert parse_pixel_size("0.02 nm") == 0.02
+
+
+def test_a_spacing_in_an_image_of_absurd_pixels_is_refused():
+    for size in (1e-30, 1e30):
+        with pytest.raises(ScopegymError, match="image's pixel size must be from 1e-05"):
+            parse_pixels("0.3 nm", size)

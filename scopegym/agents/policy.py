@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,30 @@ from scopegym.agents.network import (
 from scopegym.artifacts import Array
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
-from scopegym.envs.observation import PICTURES, Observer
+from scopegym.envs.observation import LIMIT, PICTURES, Observer
 from scopegym.envs.problem import Problem, Task, Trial
 from scopegym.envs.problem import registry as tasks
-from scopegym.errors import ScopegymError
+from scopegym.errors import ScopegymError, shown
 from scopegym.operators.base import registry as operators
+from scopegym.plain import (
+    SHARE,
+    Anything,
+    Items,
+    Number,
+    Record,
+    Text,
+    Whole,
+    checked,
+    read_bytes,
+    read_json,
+)
 from scopegym.rewards.base import Reward
 
 #: Version of the bundle's layout.
 BUNDLE = 1
 SPEC, WEIGHTS = "spec.json", "policy.safetensors"
 #: A bundle that is larger is none of ours [bytes].
-LARGEST = 64 * 2**20
+LARGEST, LARGEST_SPEC = 64 * 2**20, 4 * 2**20
 #: Policies that come with the package, one folder per task.
 SHIPPED = Path(__file__).parent / "policies"
 #: Share of a feature's range in training by which an image may lie beyond it.
@@ -172,6 +185,9 @@ class Policy:
         """Raise ScopegymError when task, reward, operators, spaces or weights are not what they
         were."""
         tasks[self.spec["task"]]
+        names = [entry["name"] for entry in self.spec["operators"]]
+        if len(set(names)) < len(names):
+            raise ScopegymError(f"The policy '{folder}' names an operator twice.")
         for entry in self.spec["operators"]:
             operator = operators[entry["name"]]
             if operator.version != entry["version"]:
@@ -193,12 +209,32 @@ class Policy:
                 f"The policy '{folder}' was trained on other features ({', '.join(odd[:3])}). "
                 "Train it again."
             )
-        for name, shape in _shapes(len(names), self.rules.actions.size).items():
+        self._check_domain(folder)
+        shapes = _shapes(len(names), self.rules.actions.size)
+        odd = sorted({*self.weights} - {*shapes})
+        if odd:
+            raise ScopegymError(f"The policy '{folder}' has weights of no layer: {shown(odd[0])}.")
+        for name, shape in shapes.items():
             weight = self.weights.get(name)
             if weight is None or weight.shape[:1] != shape[:1] or weight.size != np.prod(shape):
                 raise ScopegymError(f"The policy '{folder}' has no weights {name} of {shape}.")
+            if weight.dtype != np.float32:
+                raise ScopegymError(
+                    f"The weights {name} of the policy '{folder}' must be float32, not "
+                    f"{weight.dtype}."
+                )
             if not np.isfinite(weight).all():
                 raise ScopegymError(f"The weights {name} of the policy '{folder}' are not finite.")
+
+    def _check_domain(self, folder: Path) -> None:
+        """Raise ScopegymError where the range of features that training had is none."""
+        low, high = self.spec["domain"]["low"], self.spec["domain"]["high"]
+        count = self.observer.of_problem.stop
+        if not (len(low) == len(high) == count and all(map(le, low, high))):
+            raise ScopegymError(
+                f"The domain of the policy '{folder}' must be {count} rising ranges of features; "
+                "without it nobody knows which images it fits."
+            )
 
 
 def describe(rules: Rules) -> list[dict[str, Any]]:
@@ -218,47 +254,53 @@ def _draw(chances: Array, rng: np.random.Generator) -> int:
     return int(np.searchsorted(np.cumsum(chances), rng.random() * chances.sum(), side="right"))
 
 
-#: What a spec must hold, and as what.
-ENTRIES: dict[str, type | tuple[type, ...]] = {
-    "task": str,
-    "operators": list,
-    "bins": int,
-    "horizon": int,
-    "features": list,
-    "reward": dict,
-    "domain": dict,
-    "validation": dict,
-    "sha256": str,
-}
+_RANGE = Items(Number(-LIMIT, LIMIT), 1, 1000)
+_OPERATOR = Record(
+    {
+        "name": Text(),
+        "version": Whole(1, 10**6),
+        "values": Items(Items(Anything(), 1, 1000), 0, 100),
+    }
+)
+#: What a spec must hold. The verdict on new images rests on ``domain`` and ``validation``.
+ENTRIES = Record(
+    {
+        "task": Text(),
+        "operators": Items(_OPERATOR, 1, 1000),
+        "bins": Whole(2, 100),
+        "horizon": Whole(1, 100),
+        "features": Items(Text(), 1, 10_000),
+        "reward": Record({}),
+        "domain": Record({"low": _RANGE, "high": _RANGE}),
+        "validation": Record(
+            {"images": Whole(1, 10**9), "score": SHARE, "low_score": SHARE},
+            {"truth": SHARE, "executions": Number(0, 1e6)},
+        ),
+        "sha256": Text(64),
+    }
+)
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
-    text = _read(folder, SPEC).decode("utf-8", errors="replace")
     try:
-        spec = json.loads(text)
+        spec = read_json(_read(folder, SPEC, LARGEST_SPEC))
+    except ScopegymError:
+        raise
     except ValueError as error:
         raise ScopegymError(f"'{folder / SPEC}' is not JSON: {error}.") from None
     if not isinstance(spec, dict) or spec.get("policy") != BUNDLE:
         layout = spec.get("policy") if isinstance(spec, dict) else None
         raise ScopegymError(
-            f"The policy '{folder}' has layout {layout!r}; this version reads {BUNDLE}."
+            f"The policy '{folder}' has layout {shown(layout)}; this version reads {BUNDLE}."
         )
-    for name, kind in ENTRIES.items():
-        if not isinstance(spec.get(name), kind):
-            raise ScopegymError(f"The spec of the policy '{folder}' has no proper '{name}'.")
-    for entry in spec["operators"]:
-        if not (isinstance(entry, dict) and {"name", "version", "values"} <= entry.keys()):
-            raise ScopegymError(f"The spec of the policy '{folder}' has no proper 'operators'.")
-    if not {"low", "high"} <= spec["domain"].keys():
-        raise ScopegymError(f"The spec of the policy '{folder}' has no proper 'domain'.")
+    checked(ENTRIES, spec, f"The policy '{folder}'")
     return spec
 
 
 def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    content = _read(folder, WEIGHTS)
+    content = _read(folder, WEIGHTS, LARGEST)
     if hashlib.sha256(content).hexdigest() != spec["sha256"]:
         raise ScopegymError(
             f"'{folder / WEIGHTS}' is not the file that the policy was saved with (its hash "
@@ -266,18 +308,14 @@ def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
         )
     try:
         return load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except Exception as error:  # NumPy knows not all types that the format has
         raise ScopegymError(f"'{folder / WEIGHTS}' holds no safetensors: {error}.") from None
 
 
-def _read(folder: Path, name: str) -> bytes:
-    path = folder / name
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ScopegymError(f"'{path}' is larger than any policy of ours.")
-        return path.read_bytes()
-    except OSError as error:
-        raise ScopegymError(f"The policy '{folder}' lacks {name}: {error.strerror}.") from None
+def _read(folder: Path, name: str, most: int) -> bytes:
+    if not (folder / name).exists():
+        raise ScopegymError(f"The policy '{folder}' lacks {name}.")
+    return read_bytes(folder / name, most, "The policy's file")
 
 
 def _shapes(features: int, actions: int) -> dict[str, tuple[int, ...]]:

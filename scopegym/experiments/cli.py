@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from scopegym import __version__
-from scopegym.errors import ScopegymError
+from scopegym.errors import ScopegymError, one_line
+from scopegym.experiments.console import ClosedPipe, answer, json_alone, printable, tell
+from scopegym.experiments.interrupt import INTERRUPTED, Stopped, on_interrupt, sigterm_raises
+
+#: Exit code when the reader of standard output has gone, as other commands have it.
+CLOSED_PIPE = 141
+#: What is said after Ctrl-C by commands that keep nothing.
+STOPPED = "Stopped before the command was done."
+#: Set to anything, faults show their traceback.
+TRACEBACK = "SCOPEGYM_TRACEBACK"
 
 app = typer.Typer(
     add_completion=False,
@@ -49,7 +59,8 @@ Contrast = Annotated[
     Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes to work in; as many as cores if not given.")
+    int | None,
+    typer.Option(min=1, max=1024, help="Processes to work in; as many as cores if not given."),
 ]
 BackendName = Annotated[
     Literal["ray", "processes", "serial"],
@@ -59,15 +70,18 @@ RayAddress = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one."),
 ]
-Gpus = Annotated[float, typer.Option(min=0, help="GPUs per worker, perhaps a part.")]
+Gpus = Annotated[float, typer.Option(min=0, max=64, help="GPUs per worker, perhaps a part.")]
 Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda or cuda:N.")]
 Frame = Annotated[
     int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")]
 AgentName = Annotated[str, typer.Option("--agent", help="Search strategy (scopegym list agents).")]
-Executions = Annotated[int, typer.Option("--budget", min=1, help="Operator executions to spend.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the search.")]
+Executions = Annotated[
+    int, typer.Option("--budget", min=1, max=1_000_000, help="Operator executions to spend.")
+]
+# scikit-learn takes no larger seeds.
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the search.")]
 PickName = Annotated[
     Literal["value", "euclidean", "chebyshev"],
     typer.Option("--pick", help="How to choose from the front."),
@@ -221,7 +235,7 @@ def train(
     """Train a policy that writes workflows at once, on simulated images or on yours."""
     from scopegym.device import check
     from scopegym.envs import registry as tasks
-    from scopegym.experiments.train import Settings
+    from scopegym.experiments.train import Settings, kept
     from scopegym.experiments.train import train as carry_out
 
     _load_plugins(plugin)
@@ -235,7 +249,10 @@ def train(
         check(device)
     _start_ray(backend, ray_address)
     start = time.perf_counter()
-    with _training(settings.steps, f"{task}, seed {seed}") as (on_update, on_validation):
+    with (
+        on_interrupt(lambda: kept(out)),
+        _training(settings.steps, f"{task}, seed {seed}") as (on_update, on_validation),
+    ):
         policy = carry_out(
             task,
             out,
@@ -815,23 +832,50 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 def _print(plain: dict[str, Any], lines: list[str], as_json: bool) -> None:
     from scopegym.experiments.outputs import to_json
 
-    sys.stdout.write(to_json(plain) if as_json else "\n".join(lines) + "\n")
+    answer(to_json(plain) if as_json else "\n".join(lines) + "\n")
 
 
 def main() -> None:
-    """Entry point: turns bad input into one sentence and exit code 2."""
-    try:
-        code = app(standalone_mode=False)
-    except (ScopegymError, typer.TyperException) as error:
-        message = getattr(error, "format_message", error.__str__)()
-        print(f"Error: {message}", file=sys.stderr)
-        if "--json" in sys.argv:
-            _print({"error": message}, [], as_json=True)
-        code = 2
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
-        code = 130
+    """Entry point: bad input is one sentence and exit code 2, a fault of scopegym itself one
+    sentence and 1, an interruption 130 or 143; with ``--json`` each is an object, too."""
+    as_json = "--json" in sys.argv
+    printable(sys.stdout)
+    with json_alone() if as_json else nullcontext():
+        code, message = _carried_out()
+        if message:
+            tell(message if code > 2 else f"Error: {message}")
+            if as_json:
+                with suppress(ClosedPipe):
+                    _print({"error": message}, [], as_json=True)
     sys.exit(code)
+
+
+def _carried_out() -> tuple[int, str]:
+    """Exit code and message of the command that was asked for."""
+    try:
+        with sigterm_raises(), on_interrupt(STOPPED):
+            code = app(standalone_mode=False) or 0
+        # Typer itself turns Ctrl-C into this code.
+        return code, STOPPED if code == INTERRUPTED else ""
+    except (ScopegymError, typer.TyperException) as error:
+        return 2, one_line(getattr(error, "format_message", error.__str__)())
+    except Stopped as stop:
+        return stop.code, str(stop)
+    except ClosedPipe:
+        return CLOSED_PIPE, ""
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        return 1, _fault(error)
+
+
+def _fault(error: Exception) -> str:
+    """A fault of the program as one sentence, with the way to report it."""
+    what = one_line(f"{type(error).__name__}: {error}", 300).rstrip(" .:")
+    return (
+        f"scopegym {__version__} has a fault ({what}); please report it with this command, the "
+        f"file it read and the traceback that it shows after 'export {TRACEBACK}=1'."
+    )
 
 
 if __name__ == "__main__":

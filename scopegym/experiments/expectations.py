@@ -12,7 +12,7 @@ from scopegym.errors import ScopegymError
 from scopegym.estimation import estimate_prior
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
-from scopegym.units import parse_pixels
+from scopegym.units import check_pixel_size, parse_pixels
 
 #: What a contradicted pixel size means: an error, nothing, or no more than a message.
 Policy = Literal["check", "trust", "report"]
@@ -66,7 +66,7 @@ def expect(
     else:
         prior = _from_figures(micrograph, density_per_nm2, spacing, contrast, counted)
         expectation = Expectation(prior, None, ())
-    _resolvable(expectation.prior)
+    resolvable(expectation.prior)
     return expectation
 
 
@@ -92,6 +92,11 @@ def _from_figures(
             "A spacing alone does not say how many columns to expect: give the density too."
         )
     spacing_px = parse_pixels(spacing, micrograph.pixel_size_nm, "spacing")
+    if spacing_px > max(micrograph.shape):
+        raise ScopegymError(
+            f"The spacing '{spacing}' is {spacing_px:.3g} px, more than the image's larger side of "
+            f"{max(micrograph.shape)} px."
+        )
     count = None if density_per_nm2 is None else _count(micrograph, density_per_nm2)
     known = ("scale_px", "neighbour_sums_px", *(() if count is None else ("count",)))
     return Prior(
@@ -107,7 +112,13 @@ def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
     if not density_per_nm2 > 0:
         raise ScopegymError(f"The density must be positive, not {density_per_nm2:g} per nm^2.")
     height, width = micrograph.shape
-    return density_per_nm2 * _pixel_size(micrograph) ** 2 * height * width
+    count = density_per_nm2 * _pixel_size(micrograph) ** 2 * height * width
+    if count > height * width:
+        raise ScopegymError(
+            f"A density of {density_per_nm2:g} per nm^2 means {count:.3g} columns in an image of "
+            f"{height} x {width} px, more than one per pixel."
+        )
+    return count
 
 
 def _pixel_size(micrograph: Micrograph) -> float:
@@ -116,7 +127,7 @@ def _pixel_size(micrograph: Micrograph) -> float:
         raise ScopegymError(
             f"The pixel size of '{micrograph.name}' is unknown; give one, such as '35.2 pm'."
         )
-    return micrograph.pixel_size_nm
+    return check_pixel_size(micrograph.pixel_size_nm, f"The pixel size of '{micrograph.name}'")
 
 
 def _from_crystal(
@@ -137,10 +148,10 @@ def _from_crystal(
     return Expectation(prior, found, (found.message,))
 
 
-def _resolvable(prior: Prior) -> None:
+def resolvable(prior: Prior) -> None:
     """Raise ScopegymError when columns are too close to be told apart."""
     if prior.scale_px < LEAST_SPACING_PX:
         raise ScopegymError(
-            f"Columns would be {prior.scale_px:.1f} px apart, and at least {LEAST_SPACING_PX} px "
+            f"Columns would be {prior.scale_px:.3g} px apart, and at least {LEAST_SPACING_PX} px "
             "are needed to tell them apart; check the pixel size."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +12,19 @@ from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.experiments.expectations import resolvable
 from scopegym.experiments.findings import Outcome
 from scopegym.experiments.windows import judged, rerun
 from scopegym.micrograph import Micrograph
+from scopegym.plain import SHARE, read_bytes
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Recipe
 
 #: Scores this close are the same; other library versions differ in the last digits.
 SAME_SCORE = 1e-4
+#: A table is no larger than this [bytes].
+LARGEST_TABLE = 16 * 2**20
 #: A table of recipes and the images they were made for, as ``benchmark`` writes it; the last
 #: columns but one name files, seen from the table's folder.
 TABLE_COLUMNS = (
@@ -48,23 +53,23 @@ def read_table(path: Path) -> list[Row]:
 
     Raises ScopegymError when it cannot be read, lacks a column or has no line.
     """
+    content = read_bytes(path, LARGEST_TABLE, "The table")
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = [*csv.DictReader(lines)]
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "not a table"
-        raise ScopegymError(f"The table '{path}' cannot be read: {reason}.") from None
+        rows = [*csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))]
+    except (ValueError, csv.Error):
+        raise ScopegymError(f"The table '{path}' cannot be read: not a table.") from None
     if not rows:
         raise ScopegymError(f"The table '{path}' has no line.")
     found: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
         try:
-            files, score = (row["recipe_file"], row["image_file"]), float(row["score"])
+            files = (row["recipe_file"], row["image_file"])
             recipe, image = (path.parent / name for name in files)
+            score = SHARE.check(float(row["score"]), "The score")
         except (KeyError, TypeError, ValueError):
             raise ScopegymError(
                 f"Line {number} of the table '{path}' needs a recipe_file, an image_file and a "
-                "score."
+                "score from 0 to 1."
             ) from None
         for name in files:
             _inside(path, name)
@@ -150,6 +155,7 @@ def replay(recipe: Recipe, micrograph: Micrograph, stated: float | None = None) 
     reward = Reward.from_dict(recipe.recorded.get("reward"))
     problem = Problem(micrograph, prior, task, reward)
     problem.check()
+    resolvable(prior)
     windows = recipe.recorded.get("windows")
     merged = None if windows is None else rerun(problem, windows)
     trial = problem.evaluate(recipe.workflow) if merged is None else judged(problem, merged)

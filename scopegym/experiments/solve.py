@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from scopegym.calibration import Calibration
 from scopegym.crystal import Crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
-from scopegym.errors import ScopegymError
+from scopegym.errors import ScopegymError, one_line
 from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.findings import Outcome
 from scopegym.micrograph import Micrograph
@@ -219,9 +220,13 @@ def soundest(trials: Sequence[Trial], best: Trial, expert: Workflow) -> Trial:
 
 def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:
     doubts = []
-    failed = sum(trial.failure is not None for trial in trials)
-    if failed:
-        doubts.append(f"{failed} of {len(trials)} workflows failed and were left out.")
+    failures = Counter(trial.failure for trial in trials if trial.failure is not None)
+    if failures:
+        (reason, _), *_ = failures.most_common(1)
+        doubts.append(
+            f"{failures.total()} of {len(trials)} workflows failed and were left out, most often "
+            f"because: {one_line(reason, 200)}."
+        )
     if best.score.value < DOUBTFUL:
         terms = ", ".join(f"{name} {value:.2f}" for name, value in best.score.terms.items())
         doubts.append(f"The best score is only {best.score.value:.2f} ({terms}): look twice.")

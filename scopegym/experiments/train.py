@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,29 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.envs.workflow_env import WorkflowEnv
 from scopegym.errors import ScopegymError
 from scopegym.experiments.folders import Output
+from scopegym.experiments.interrupt import INTERRUPTIONS
 from scopegym.experiments.outputs import to_json
 from scopegym.metrics import agreement
+from scopegym.plain import Number, Record, Text, Whole, checked, read_bytes
 from scopegym.workers import Backend
 
 #: Stream of random numbers of the validation images, the same for every seed of a training.
 VALIDATION = 2026
+#: What a checkpoint holds beside weights, and how large it may be [bytes].
+ENTRIES = Record(
+    {
+        "policy": Record({}),
+        "optimizer": Record({}),
+        "mean": Record({}),
+        "steps": Whole(0, 10**12),
+        "executions": Whole(0, 10**12),
+        "seconds": Number(0, 1e12),
+        "rows": Text(10**8),
+        "task": Text(),
+        "operators": Text(10**7),
+    }
+)
+LARGEST_CHECKPOINT = 2**28
 #: Learning rate and entropy bonus end at this share of where they begin.
 LAST = 0.05
 CHECKPOINT, LOG = "checkpoint.pt", "training.csv"
@@ -126,7 +145,8 @@ def train(
 
     Trains on simulated images of the task, or on ``problems``, of which a fifth is kept for
     validation. The bundle in ``out`` is always the best so far by validation score. ``resume`` goes
-    on from the checkpoint in ``out``. Raises ScopegymError on bad input.
+    on from the checkpoint in ``out``; an interrupted training leaves one. Raises ScopegymError on
+    bad input.
     """
     import torch
 
@@ -178,12 +198,16 @@ def train(
         )
         if checkpoint is not None:
             course.restore(model, checkpoint)
-        model.learn(
-            max(0, settings.steps - model.num_timesteps),
-            callback=course.callback(),
-            tb_log_name="ppo",
-            reset_num_timesteps=checkpoint is None,
-        )
+        try:
+            model.learn(
+                max(0, settings.steps - model.num_timesteps),
+                callback=course.callback(),
+                tb_log_name="ppo",
+                reset_num_timesteps=checkpoint is None,
+            )
+        except INTERRUPTIONS:
+            course.keep(model)
+            raise
         course.close(model)
     finally:
         env.close()
@@ -277,8 +301,9 @@ class _Course:
         self.validation = validation
         self.on_validation, self.on_update = on_validation, on_update
         self.rows: list[Validation] = []
+        self.begun = False
         self.weights: dict[str, Array] = {}
-        self.updates = 0
+        self.updates, self.saved = 0, 0
         self.validated = -1
         self.seconds_before = 0.0
         self.began = time.perf_counter()
@@ -317,6 +342,13 @@ class _Course:
             now[name] = INERTIA * former + (1 - INERTIA) * now[name]
         self.weights = now
 
+    def keep(self, model: Any) -> None:
+        """Write the checkpoint and the log of an interrupted training, without a validation."""
+        if self.weights and self.updates > self.saved:
+            with self._writing() as scratch:
+                (scratch / LOG).write_text(self._log(), encoding="utf-8")
+                self._save_checkpoint(model, scratch / CHECKPOINT)
+
     def close(self, model: Any) -> None:
         """Judge and keep what the last update gave."""
         if self.validated != model.num_timesteps:
@@ -329,7 +361,7 @@ class _Course:
         policy = Policy(self.spec, self.weights)
         reached = validate(policy, self.validation)
         truth = reached["truth"]
-        seconds = self.seconds_before + time.perf_counter() - self.began
+        seconds = self._seconds
         row = Validation(
             score=float(reached["score"].mean()),
             low_score=float(np.percentile(reached["score"], 5)),
@@ -348,14 +380,25 @@ class _Course:
         model.logger.record("time/operator_executions", row.executed)
         best = all(row.score > former.score for former in self.rows)
         self.rows.append(row)
-        # The first bundle takes the place of a former training's, unless this one goes on with it.
-        with self.output.writing(more=len(self.rows) > 1) as scratch:
+        with self._writing() as scratch:
             if best:
                 self._bundle(policy, row).save(scratch)
             (scratch / LOG).write_text(self._log(), encoding="utf-8")
             self._save_checkpoint(model, scratch / CHECKPOINT)
+        self.saved = self.updates
         if self.on_validation is not None:
             self.on_validation(row)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Path]:
+        """The first files replace those of a former training, unless this one goes on with it."""
+        with self.output.writing(more=self.begun) as scratch:
+            yield scratch
+        self.begun = True
+
+    @property
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.began
 
     def _bundle(self, policy: Policy, row: Validation) -> Policy:
         spec = {**self.spec, "validation": {"images": len(self.validation), **asdict(row)}}
@@ -380,7 +423,7 @@ class _Course:
                 "steps": model.num_timesteps,
                 "executions": model.executions,
                 "mean": {name: torch.as_tensor(w) for name, w in self.weights.items()},
-                "seconds": self.rows[-1].seconds,
+                "seconds": self._seconds,
                 "rows": json.dumps([asdict(row) for row in self.rows]),
                 "task": self.spec["task"],
                 "operators": json.dumps(self.spec["operators"]),
@@ -398,13 +441,45 @@ class _Course:
                 f"The checkpoint in '{self.output.folder}' is of task {theirs[0]} with other "
                 f"operators than task {mine[0]} has now; begin anew without --resume."
             )
-        model.policy.load_state_dict(checkpoint["policy"])
-        model.policy.optimizer.load_state_dict(checkpoint["optimizer"])
+        try:
+            model.policy.load_state_dict(checkpoint["policy"])
+            model.policy.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.weights = _same_shapes(checkpoint["mean"], model)
+            self.rows = [Validation(**row) for row in json.loads(checkpoint["rows"])]
+        except Exception as error:  # whatever torch makes of tensors that do not fit
+            raise ScopegymError(
+                f"The checkpoint in '{self.output.folder}' does not fit this training ({error}); "
+                "begin anew without --resume."
+            ) from None
         model.num_timesteps, model.executions = checkpoint["steps"], checkpoint["executions"]
-        self.weights = {name: mean.numpy() for name, mean in checkpoint["mean"].items()}
-        self.rows = [Validation(**row) for row in json.loads(checkpoint["rows"])]
         self.seconds_before = checkpoint["seconds"]
-        self.validated = checkpoint["steps"]
+        self.begun = True
+        # An interrupted training may have gone on after its last validation.
+        self.validated = self.rows[-1].steps if self.rows else -1
+
+
+def _same_shapes(mean: Mapping[str, Any], model: Any) -> dict[str, Array]:
+    """The kept mean of the weights. Raises ValueError unless it is one of the model's."""
+    from scopegym.agents.learning.network import weights_of
+
+    now = weights_of(model.policy)
+    found = {name: np.array(mean[name].numpy(), np.float32) for name in now}
+    for name, weight in found.items():
+        if weight.shape != now[name].shape or not np.isfinite(weight).all():
+            raise ValueError(f"its mean of {name} is of another shape or not finite")
+    return found
+
+
+def kept(out: Path) -> str:
+    """What an interrupted training left in a folder, and how to go on."""
+    try:
+        steps = _read_checkpoint(out / CHECKPOINT)["steps"]
+    except ScopegymError:
+        return f"Stopped before the first update; there is no checkpoint in '{out}'."
+    return (
+        f"Stopped; the checkpoint in '{out}' has {steps:,} steps, and the same command with "
+        "--resume goes on from there."
+    )
 
 
 def _mean_return(model: Any) -> float:
@@ -417,10 +492,12 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise ScopegymError(f"There is no '{path}' to go on from; begin without --resume.")
+    content = read_bytes(path, LARGEST_CHECKPOINT, "The checkpoint")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
-        checkpoint["steps"], checkpoint["policy"], checkpoint["operators"]
+        checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        checked(ENTRIES, checkpoint, "The content")
+        json.loads(checkpoint["operators"])
     except Exception as error:  # torch raises whatever a damaged archive happens to cause
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ScopegymError(f"'{path}' is no checkpoint of a training: {reason}.") from None
     return checkpoint

@@ -22,17 +22,26 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.micrograph import Micrograph
+from scopegym.plain import Anything, Items, Record, Whole, checked
 from scopegym.prior import Prior
 from scopegym.registry import load_plugins
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
-from scopegym.workflow import Workflow
+from scopegym.workflow import LONGEST, Workflow
 
 #: A window's points count this far beyond its own part of the field [spacings]: two windows that
 #: place a column on the seam on either side of it must not both leave it to the other.
 LEEWAY = 0.25
 #: Points of different windows that are closer than this are one column [spacings].
 ONE_COLUMN = 0.5
+#: What a recipe says of its windows; their workflows are read one by one.
+RECORDED = Record(
+    {
+        "size": Whole(1, 10**6),
+        "stride": Whole(1, 10**6),
+        "workflows": Items(Anything(), 1, LONGEST),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -477,11 +486,9 @@ def rerun(problem: Problem, recorded: Any) -> Points:
 
     Raises ScopegymError when they are malformed, are those of another shape, or when one fails.
     """
-    try:
-        grid = tiled(problem, int(recorded["size"]), int(recorded["stride"]))
-        workflows = [w if w is None else Workflow.from_dict(w) for w in recorded["workflows"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ScopegymError(f"The recipe's windows are malformed: {error!r}.") from None
+    checked(RECORDED, recorded, "The recipe's entry 'windows'")
+    grid = tiled(problem, recorded["size"], recorded["stride"])
+    workflows = [w if w is None else Workflow.from_dict(w) for w in recorded["workflows"]]
     if len(workflows) != len(grid):
         raise ScopegymError(
             f"The recipe has {len(workflows)} windows, and '{problem.micrograph.name}' takes "

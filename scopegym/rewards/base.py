@@ -16,11 +16,16 @@ from typing import Any, Literal
 from scopegym.artifacts import KINDS, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.plain import Number, Record, Table, Text, checked
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 
 Direction = Literal["minimize", "maximize"]
 Scalarisation = Literal["linear", "chebyshev", "euclidean", "product"]
+#: What a written reward holds.
+ENTRIES = Record(
+    {"name": Text(), "weights": Table(Number(1e-6, 1e6), 100, least=1), "scalarisation": Text()}
+)
 
 
 @dataclass(frozen=True)
@@ -161,12 +166,9 @@ class Reward:
     @classmethod
     def from_dict(cls, plain: Any) -> Reward:
         """The inverse of ``to_dict``. Raises ScopegymError on malformed or unknown entries."""
-        try:
-            weights = {str(term): float(weight) for term, weight in plain["weights"].items()}
-            name, scalarisation = str(plain["name"]), plain["scalarisation"]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ScopegymError(f"The recipe's reward is malformed: {error!r}.") from None
-        return cls(name, weights, scalarisation)
+        checked(ENTRIES, plain, "The recipe's reward")
+        weights = {term: float(weight) for term, weight in plain["weights"].items()}
+        return cls(plain["name"], weights, plain["scalarisation"])
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -166,9 +169,9 @@ class Bomb:
         (lambda b: (b / SPEC).write_text("{"), "not JSON"),
         (lambda b: (b / SPEC).write_text("[]"), "layout None"),
         (lambda b: change(b, policy=99), "layout 99; this version reads 1"),
-        (lambda b: change(b, task=None), "no proper 'task'"),
-        (lambda b: change(b, operators=[3]), "no proper 'operators'"),
-        (lambda b: change(b, domain={}), "no proper 'domain'"),
+        (lambda b: change(b, task=None), "task must be text"),
+        (lambda b: change(b, operators=[3]), r"operators\[0\] must be a mapping"),
+        (lambda b: change(b, domain={}), "domain lacks the entry 'low'"),
         (lambda b: change(b, task="atom"), "atoms"),
         (lambda b: change(b, bins=5), "other parameter values of"),
         (lambda b: change(b, features=["score"]), "other features"),
@@ -217,3 +220,137 @@ def test_weights_that_do_not_fit_are_refused(tamper, message: str, policy: Polic
 def test_a_task_without_a_policy_says_how_to_get_one():
     with pytest.raises(ScopegymError, match=r"there is one for atoms.*scopegym train symmetry"):
         Policy.shipped("symmetry")
+
+
+# Bundles from strangers ---------------------------------------------------------------------------
+
+
+def domain(change_range):
+    """A change of the two ends of the domain."""
+
+    def damage(bundle: Path) -> None:
+        spec = json.loads((bundle / SPEC).read_text())
+        low, high = change_range(spec["domain"]["low"], spec["domain"]["high"])
+        change(bundle, domain={"low": low, "high": high})
+
+    return damage
+
+
+def validation(**entries):
+    def damage(bundle: Path) -> None:
+        spec = json.loads((bundle / SPEC).read_text())
+        changed = {**spec["validation"], **entries}
+        change(bundle, validation={k: v for k, v in changed.items() if v != "absent"})
+
+    return damage
+
+
+def operators(change_entries):
+    def damage(bundle: Path) -> None:
+        spec = json.loads((bundle / SPEC).read_text())
+        change(bundle, operators=change_entries(spec["operators"]))
+
+    return damage
+
+
+def weight(name: str, dtype: str, shape: list[int], nbytes: int):
+    """Weights whose header says what it likes."""
+
+    def damage(bundle: Path) -> None:
+        header = {name: {"dtype": dtype, "shape": shape, "data_offsets": [0, nbytes]}}
+        head = json.dumps(header).encode()
+        put(bundle, len(head).to_bytes(8, "little") + head + bytes(nbytes))
+
+    return damage
+
+
+def as_pipe(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+
+
+def as_link(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    (bundle / name).symlink_to("/dev/zero")
+
+
+def as_huge(bundle: Path, name: str) -> None:
+    with (bundle / name).open("wb") as file:
+        file.truncate(2**30)
+
+
+HOSTILE = {
+    "no domain": (lambda b: change(b, domain={}), "domain lacks"),
+    "an empty domain": (domain(lambda *_: ([], [])), "domain"),
+    "a short domain": (domain(lambda low, high: (low[:-1], high[:-1])), "rising ranges"),
+    "a domain of two lengths": (domain(lambda low, high: (low, high[:-1])), "rising ranges"),
+    "a domain upside down": (domain(lambda low, high: (high, low)), "rising ranges"),
+    "a domain of NaN": (domain(lambda _, high: ([math.nan] * 50, high)), "NaN"),
+    "a domain without end": (domain(lambda low, _: (low, [math.inf] * 50)), "Infinity"),
+    "a domain of everything": (domain(lambda *_: ([-1e9] * 50, [1e9] * 50)), "from -5 to 5"),
+    "a domain of text": (domain(lambda _, high: (["0"] * 50, high)), "must be a number"),
+    "a domain of true": (domain(lambda low, _: (low, [True] * 50)), "must be a number"),
+    "no validation": (lambda b: change(b, validation={}), "validation lacks"),
+    "no low score": (validation(low_score="absent"), "lacks the entry 'low_score'"),
+    "a low score of null": (validation(low_score=None), "low_score must be a number"),
+    "a low score of NaN": (validation(low_score=math.nan), "NaN"),
+    "a low score of text": (validation(low_score="0.8"), "low_score must be a number"),
+    "a low score of true": (validation(low_score=True), "low_score must be a number"),
+    "a low score below 0": (validation(low_score=-1), "from 0 to 1"),
+    "a score above 1": (validation(score=1.5), "from 0 to 1"),
+    "a validation on nothing": (validation(images=0), "images must be a whole number"),
+    "no bins": (lambda b: change(b, bins=0), "bins must be a whole number from 2"),
+    "bins below 0": (lambda b: change(b, bins=-3), "bins must be a whole number from 2"),
+    "a billion bins": (lambda b: change(b, bins=10**9), "bins must be a whole number"),
+    "bins of true": (lambda b: change(b, bins=True), "bins must be a whole number"),
+    "no horizon": (lambda b: change(b, horizon=0), "horizon must be a whole number"),
+    "a horizon of a billion": (lambda b: change(b, horizon=10**9), "horizon must be a whole"),
+    "a horizon of 401 digits": (lambda b: change(b, horizon=10**400), "horizon must be a whole"),
+    "features of lists": (lambda b: change(b, features=[[1]]), r"features\[0\] must be text"),
+    "a million features": (lambda b: change(b, features=["x"] * 10**6), "cannot be read|features"),
+    "an operator twice": (operators(lambda entries: [*entries, entries[0]]), "an operator twice"),
+    "no operator": (operators(lambda _: []), "operators must be a list of 1"),
+    "many operators": (operators(lambda entries: entries * 100), "operators must be a list|twice"),
+    "an operator of a list": (operators(lambda e: [{**e[0], "name": [1]}]), "name must"),
+    "an operator without values": (operators(lambda _: [{"name": "clahe"}]), "lacks"),
+    "values of text": (operators(lambda e: [{**e[0], "values": "abc"}]), "values must be a list"),
+    "a reward of nothing": (lambda b: change(b, reward={}), "reward is malformed"),
+    "a reward of NaN": (lambda b: change(b, reward={"name": "x", "weights": {}}), "malformed"),
+    "no hash": (lambda b: change(b, sha256=None), "sha256 must be text"),
+    "an empty hash": (lambda b: change(b, sha256=""), "its hash differs"),
+    "a layout of a list": (lambda b: change(b, policy=[1]), "layout a list"),
+    "deep nesting": (lambda b: (b / SPEC).write_text("[" * 10**6), "nested too deep"),
+    "a name twice": (lambda b: (b / SPEC).write_text('{"policy": 1, "policy": 1}'), "twice"),
+    "a number beyond all": (lambda b: (b / SPEC).write_text('{"policy": 1e999}'), "too large"),
+    "no text": (lambda b: (b / SPEC).write_bytes(b"\xff\xfe"), "not JSON"),
+    "a spec that is a pipe": (lambda b: as_pipe(b, SPEC), "a pipe"),
+    "weights that are a pipe": (lambda b: as_pipe(b, WEIGHTS), "a pipe"),
+    "a spec that is a device": (lambda b: as_link(b, SPEC), "a device"),
+    "weights that are a device": (lambda b: as_link(b, WEIGHTS), "a device"),
+    "a huge spec": (lambda b: as_huge(b, SPEC), "more than"),
+    "huge weights": (lambda b: as_huge(b, WEIGHTS), "more than"),
+    "weights of bfloat16": (weight("figures.bias", "BF16", [4], 8), "safetensors|no weights"),
+    "weights of an odd type": (weight("figures.bias", "F1", [4], 8), "no safetensors"),
+    "weights of another shape": (weight("figures.bias", "F32", [3], 8), "no safetensors"),
+    "weights of a huge shape": (weight("figures.bias", "F32", [2**40, 2**40], 8), "no safetensors"),
+    "weights of no layer": (weight("backdoor", "F32", [2], 8), "of no layer: 'backdoor'"),
+    "double weights": (weight("figures.bias", "F64", [1], 8), "no weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_bundle_is_one_sentence_at_once(what: str, bundle: Path):
+    damage, message = HOSTILE[what]
+    damage(bundle)
+    start = time.perf_counter()
+    with pytest.raises(ScopegymError, match=message) as refused:
+        Policy.load(bundle)
+    assert len(str(refused.value)) <= 600 and str(refused.value).isprintable()
+    assert time.perf_counter() - start < 5
+
+
+def test_double_weights_are_refused(policy: Policy, tmp_path):
+    weights = {name: weight.astype(np.float64) for name, weight in policy.weights.items()}
+    Policy(policy.spec, weights).save(tmp_path)
+    with pytest.raises(ScopegymError, match="must be float32, not float64"):
+        Policy.load(tmp_path)

@@ -15,7 +15,7 @@ from scopegym.agents.policy import Policy
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.folders import MANIFEST
-from scopegym.experiments.train import CHECKPOINT, LOG, Settings, train, validate
+from scopegym.experiments.train import CHECKPOINT, LOG, Settings, kept, train, validate
 
 ATOMS = tasks["atoms"]
 SHORT = replace(
@@ -170,3 +170,60 @@ def test_every_task_has_settings():
     assert Settings.of("atoms", steps=7).steps == 7
     with pytest.raises(ScopegymError, match="must not be negative"):
         Settings.of("atoms", steps=-1)
+
+
+# Interruptions ------------------------------------------------------------------------------------
+
+
+def interrupted(out: Path, after: int, stop: BaseException, **arguments) -> None:
+    """A training that is stopped at an update."""
+
+    def on_update(steps: int, _: float) -> None:
+        if steps >= after:
+            raise stop
+
+    with pytest.raises(type(stop)):
+        run(out, on_update=on_update, **arguments)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(15)])
+def test_an_interrupted_training_keeps_its_steps_and_goes_on(stop, tmp_path):
+    interrupted(tmp_path, 128, stop)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["steps"] == 128
+    assert "has 128 steps" in kept(tmp_path) and "--resume" in kept(tmp_path)
+    run(tmp_path, resume=True)
+    # Validated every second update: the resumed training counts its own.
+    assert [row["steps"] for row in rows(tmp_path)] == [384]
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["steps"] == 384
+
+
+def test_a_training_interrupted_at_its_last_update_is_validated_on_resuming(tmp_path):
+    short = replace(SHORT, evaluate_every=50)
+    interrupted(tmp_path, 384, KeyboardInterrupt(), settings=short)
+    assert not (tmp_path / "spec.json").exists()
+    assert run(tmp_path, settings=short, resume=True).spec["validation"]["steps"] == 384
+
+
+def test_a_training_interrupted_before_any_update_says_that_nothing_is_kept(tmp_path):
+    assert "no checkpoint" in kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", -1, "steps must be a whole number"),
+        ("steps", True, "steps must be a whole number"),
+        ("seconds", float("nan"), "seconds must be a number"),
+        ("mean", {}, "does not fit"),
+        ("policy", {}, "does not fit"),
+        ("rows", "[{}]", "does not fit"),
+        ("rows", "{", "does not fit"),
+        ("operators", "{", "no checkpoint"),
+    ],
+)
+def test_a_checkpoint_with_odd_entries_is_refused(name, value, message, trained: Path, tmp_path):
+    checkpoint = torch.load(trained / CHECKPOINT, weights_only=True)
+    torch.save({**checkpoint, name: value}, tmp_path / CHECKPOINT)
+    with pytest.raises(ScopegymError, match=message) as refused:
+        run(tmp_path, resume=True)
+    assert "\n" not in str(refused.value)

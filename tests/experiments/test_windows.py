@@ -242,7 +242,7 @@ def test_a_malformed_recipe_of_windows_is_refused(windows, problem):
         prior=problem.prior, task="atoms", reward=problem.reward.to_dict(),
         image={"sha256": problem.micrograph.sha256}, windows=windows,
     )  # fmt: skip
-    with pytest.raises(ScopegymError, match="windows are malformed"):
+    with pytest.raises(ScopegymError, match="'windows' is malformed"):
         replay(Recipe.read(text), problem.micrograph)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from scopegym.agents.policy import Policy
 from scopegym.aggregates import interquartile_mean
+from scopegym.errors import one_line
 from scopegym.experiments.benchmark.regimes import EPISODE, EXPERT, POLICY, REFERENCE, TUNED
 from scopegym.experiments.benchmark.standings import Standings
 from scopegym.experiments.train import LOG
@@ -108,6 +110,10 @@ def _finished(regimes: Mapping[str, Standings]) -> Line:
     failed = sum(int((runs["failure"] != "").sum()) for runs in own)
     total = sum(map(len, own))
     text = f"{total - failed:,} of {total:,} runs finished."
+    if failed:
+        reasons = Counter(reason for runs in own for reason in runs["failure"] if reason)
+        (reason, _), *_ = reasons.most_common(1)
+        text += f" Most often: {one_line(str(reason), 200)}"
     return Line("every run finished", not failed, float(failed), 0.0, text)
 
 
