@@ -23,6 +23,7 @@ from scopegym.envs.workflow_env import WorkflowEnv
 from scopegym.errors import ScopegymError
 from scopegym.experiments.outputs import staged, to_json
 from scopegym.metrics import agreement
+from scopegym.registry import PluginFile, read_plugins
 from scopegym.workers import Backend
 
 #: Stream of random numbers of the validation images, the same for every seed of a training.
@@ -116,7 +117,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     gpus: float = 0.0,
-    plugins: Sequence[Path] = (),
+    plugins: Sequence[Path | PluginFile] = (),
     resume: bool = False,
     on_validation: Callable[[Validation], None] | None = None,
     on_update: Callable[[int, float], None] | None = None,
@@ -141,7 +142,7 @@ def train(
     settings = Settings.of(task) if settings is None else settings
     training, validation = _split(tasks[task], problems, settings, seed)
     arguments = {"images": training, "device": device}
-    spec = EnvSpec(task, arguments, tuple(plugins), settings.pool, settings.renewal)
+    spec = EnvSpec(task, arguments, read_plugins(plugins), settings.pool, settings.renewal)
     env = RayVecEnv(spec, workers, settings.environments, seed=seed, backend=backend, num_gpus=gpus)
     try:
         # Twice the threads save a sixth of the time on an idle machine, and on a busy one they wait

@@ -153,15 +153,7 @@ def test_lock_step_trains_any_algorithm_of_stable_baselines():
 
 def kill(env: RayVecEnv, number: int) -> None:
     """End the process of a host as the system would."""
-    host = env._hosts[number]
-    if hasattr(host, "_pool"):
-        pid = next(iter(host._pool._processes))
-    else:
-        import ray
-
-        actor = env._hosts[number]._actor
-        pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(env._hosts[number].ready.result(), signal.SIGKILL)
 
 
 @pytest.mark.slow

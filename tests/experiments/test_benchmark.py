@@ -47,7 +47,7 @@ from scopegym.experiments.benchmark.verdict import (
 from scopegym.experiments.solve import TIE
 from scopegym.experiments.train import VALIDATION
 from scopegym.metrics import measure
-from scopegym.workers import WorkerDied
+from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
 ATOMS = tasks["atoms"]
@@ -302,7 +302,7 @@ def test_problems_are_nobody_elses():
 
 
 def test_work_takes_the_seeds_that_count():
-    setting = Setting("atoms", 9, 3, seed=5, policy=SHIPPED / "atoms")
+    setting = Setting("atoms", 9, 3, seed=5, policy=Parcel(SHIPPED / "atoms"))
     work = units(setting, ["expert", "bayes", "tree", "ppo"], "ABC", 20)
     seeds = {
         (regime, agent): sorted({u.seed for u in work if (u.regime, u.agent) == (regime, agent)})
