@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Literal, Protocol
 
+from scopegym.errors import ScopegymError
 from scopegym.registry import PluginFile, load_plugins
 
 Backend = Literal["ray", "processes", "serial"]
@@ -84,14 +85,28 @@ class Holder:
             self._object = factory(*arguments)
         except Exception as error:
             self._broken = first_line(error)
-            raise
+            raise portable(error) from None
         return os.getpid()
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the object."""
         if self._object is None:
             raise WorkerDied(self._broken)
-        return getattr(self._object, method)(*arguments)
+        try:
+            return getattr(self._object, method)(*arguments)
+        except Exception as error:
+            raise portable(error) from None
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or one of the same message where it cannot be pickled and made again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        if isinstance(error, ScopegymError):
+            return ScopegymError(str(error))
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def first_line(error: BaseException) -> str:

@@ -22,8 +22,18 @@ from scopegym.workers.base import Holder, WorkerDied, failed, first_line
 
 #: Seconds to wait for a cluster at an address before it counts as unreachable.
 PATIENCE = 20
+#: Ray reads these when it is imported. The last one drops what it prints to standard output, such
+#: as the deaths of workers: they are told by whoever waits for the call.
+SETTINGS_OF_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
 #: How an HTTP/2 client begins, and the kind of frame that a server answers with (RFC 9113, 3.4).
-PREFACE, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]), 4
+PREFACE, SETTINGS_FRAME = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+    4,
+)
 
 #: The address of the cluster that this process started.
 _own: str | None = None
@@ -102,8 +112,8 @@ def start_ray(address: str | None = None, cpus: int | None = None) -> None:
 
     Raises ScopegymError when the address cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in SETTINGS_OF_RAY.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if address is not None:
@@ -155,7 +165,7 @@ def _answers(address: str) -> None:
             answer = connection.recv(9)
     except (OSError, ValueError) as error:
         raise ScopegymError(f"No Ray cluster answers at '{address}': {error}.") from None
-    if len(answer) < 4 or answer[3] != SETTINGS:
+    if len(answer) < 4 or answer[3] != SETTINGS_FRAME:
         raise ScopegymError(f"No Ray cluster answers at '{address}': another program does.")
 
 

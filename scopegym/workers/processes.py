@@ -17,9 +17,8 @@ from multiprocessing.util import Finalize
 from queue import SimpleQueue
 from typing import Any
 
-from scopegym.errors import ScopegymError
 from scopegym.registry import PluginFile
-from scopegym.workers.base import Holder, WorkerDied, failed
+from scopegym.workers.base import Holder, WorkerDied, failed, portable
 
 #: Libraries read these when they load; each worker is one thread, there are as many as cores.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -136,20 +135,7 @@ def _answer(holder: Holder, content: bytes) -> bytes:
         method, *arguments = pickle.loads(content)
         return pickle.dumps((True, getattr(holder, method)(*arguments)))
     except Exception as error:
-        return _failure(error)
-
-
-def _failure(error: Exception) -> bytes:
-    """The error as it can be read on the other side."""
-    try:
-        content = pickle.dumps((False, error))
-        pickle.loads(content)
-    except Exception:
-        told = (
-            str(error) if isinstance(error, ScopegymError) else f"{type(error).__name__}: {error}"
-        )
-        return pickle.dumps((False, (ScopegymError if told == str(error) else RuntimeError)(told)))
-    return content
+        return pickle.dumps((False, portable(error)))
 
 
 def _end_with_parent(from_main: bool) -> None:
