@@ -288,7 +288,7 @@ class Failing:
     def work(self, kind: str) -> None:
         if kind == "exit":
             raise SystemExit(3)
-        raise AwkwardErrorError("one", "two")
+        raise AwkwardError("one", "two")
 
 
 @pytest.mark.slow

@@ -178,6 +178,34 @@ def test_training_goes_on_when_a_worker_dies(backend: str):
         env.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+@pytest.mark.usefixtures("ray_here")
+def test_training_goes_on_when_a_worker_is_stopped(backend: str):
+    env = RayVecEnv(SPEC, 2, 2, backend=backend, seconds=4, patience=60)
+    try:
+        model = make_model(env)
+        model.learn(64)
+        os.kill(env._hosts[0].ready.result(), signal.SIGSTOP)
+        while env.deaths == 0:  # the other host plays on meanwhile
+            model.learn(256, reset_num_timesteps=False)
+        env.reset()
+        os.kill(env._hosts[1].ready.result(), signal.SIGSTOP)
+        _, _, _, infos = env.step(np.zeros(4, int))
+        assert env.deaths == 2
+        assert [info.get("worker_died", False) for info in infos] == [False, False, True, True]
+    finally:
+        env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_there_are_no_more_hosts_than_processors():
+    env = RayVecEnv(SPEC, 5, 2, backend="ray")
+    env.close()
+    assert env.num_envs == 4
+
+
 class Dying:
     """A worker whose every call is its last."""
 

@@ -177,7 +177,7 @@ def wait_for(condition, driver: subprocess.Popen, seconds: float = 200) -> None:
 
 def a_worker(driver: int, backend: str) -> int:
     """The process of a worker of this driver."""
-    mark = "spawn_main" if backend == "processes" else "_Made"
+    mark = "spawn_main" if backend == "processes" else "ray::Holder"
     for line in subprocess.run(
         ["ps", "-wweo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines():
