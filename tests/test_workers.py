@@ -59,6 +59,9 @@ def check_worker(backend: Backend) -> None:
     finally:
         for worker in workers:
             worker.stop()
+    if backend != "serial":
+        with pytest.raises(WorkerDied):
+            workers[0].call("add", 1).result(10)
 
 
 def test_worker_here():

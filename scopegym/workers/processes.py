@@ -73,6 +73,8 @@ class Subprocess:
         self._end = Finalize(self, _kill, (process, self._requests), exitpriority=10)
 
     def _ask(self, *request: Any) -> Future[Any]:
+        if self._end is None or not self._end.still_active():
+            return failed(WorkerDied("the worker was stopped"))
         try:
             content = pickle.dumps(request)
         except Exception as error:
