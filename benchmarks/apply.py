@@ -67,7 +67,7 @@ def disturbed(images: Path, out: Path, backend: str, count: int) -> None:
 
 
 def a_worker(driver: int, backend: str) -> int:
-    mark = "spawn_main" if backend == "processes" else "ray::_Made"
+    mark = "spawn_main" if backend == "processes" else "ray::Holder"
     lines = subprocess.run(
         ["ps", "-wweo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()

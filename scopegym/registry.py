@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, KeysView, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -99,27 +99,58 @@ def _home(entry: Any) -> str:
     return str(getattr(getattr(entry, "function", entry), "__module__", ""))
 
 
-def load_plugin(path: str | Path) -> ModuleType:
+@dataclass(frozen=True)
+class PluginFile:
+    """A user's file of operators, rewards or tasks, with its content, so that it can travel to a
+    machine that does not have it."""
+
+    path: str
+    source: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, path: str | Path) -> PluginFile:
+        """The file at a path. Raises ScopegymError when it is missing or not a Python file."""
+        path = Path(path).resolve()
+        if not path.is_file():
+            raise ScopegymError(f"The plug-in '{path}' does not exist.")
+        if path.suffix != ".py":
+            raise ScopegymError(f"The plug-in '{path}' is not a Python file.")
+        try:
+            return cls(str(path), path.read_bytes())
+        except OSError as error:
+            raise ScopegymError(f"The plug-in '{path}' cannot be read: {error.strerror}.") from None
+
+    @property
+    def module(self) -> str:
+        """The name of its module, the same in all processes, by which pickled values find it."""
+        return f"scopegym_plugin_{Path(self.path).stem}_{digest(self.path)[:8]}"
+
+    def load(self) -> ModuleType:
+        """Run the file. Raises ScopegymError when it fails."""
+        module = ModuleType(self.module)
+        module.__file__ = self.path
+        sys.modules[self.module] = module
+        try:
+            exec(compile(self.source, self.path, "exec"), module.__dict__)
+        except (Exception, SystemExit) as error:
+            del sys.modules[self.module]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ScopegymError(f"The plug-in '{self.path}' fails: {reason}") from error
+        return module
+
+
+def read_plugins(files: Iterable[str | Path | PluginFile]) -> tuple[PluginFile, ...]:
+    """The files of plug-ins with their content. Raises ScopegymError as ``PluginFile.read``."""
+    return tuple(file if isinstance(file, PluginFile) else PluginFile.read(file) for file in files)
+
+
+def load_plugin(file: str | Path | PluginFile) -> ModuleType:
     """Run a user's file of operators, rewards or tasks, so that they register themselves.
 
     Raises ScopegymError when the file is missing or fails.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise ScopegymError(f"The plug-in '{path}' does not exist.")
-    name = f"scopegym_plugin_{path.stem}_{digest(str(path))[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ScopegymError(f"The plug-in '{path}' is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ScopegymError(f"The plug-in '{path}' fails: {reason}") from error
-    return module
+    [plugin] = read_plugins([file])
+    return plugin.load()
 
 
 def load_entry_points() -> None:
@@ -134,7 +165,7 @@ def load_entry_points() -> None:
                 ) from error
 
 
-def load_plugins(files: Iterable[str | Path]) -> None:
+def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
     """Import what installed packages add, and run these files of the user."""
     load_entry_points()
     for file in files:

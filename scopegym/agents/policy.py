@@ -21,7 +21,7 @@ from scopegym.agents.network import (
     Network,
     log_probabilities,
 )
-from scopegym.artifacts import Array
+from scopegym.artifacts import Array, digest
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.observation import LIMIT, PICTURES, Observer
@@ -65,6 +65,15 @@ class Policy:
 
     spec: Mapping[str, Any]
     weights: Mapping[str, Array]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What follows from spec and weights is made anew in another process.
+        return Policy, (self.spec, self.weights)
+
+    @cached_property
+    def key(self) -> str:
+        """Identity: its spec names the hash of the weights."""
+        return digest(json.dumps(self.spec, sort_keys=True))
 
     @cached_property
     def task(self) -> Task:

@@ -15,7 +15,7 @@ import numpy as np
 
 from scopegym import device as devices
 from scopegym.agents.base import Budget
-from scopegym.agents.policy import SPEC, Policy
+from scopegym.agents.policy import Policy
 from scopegym.agents.ppo import guided
 from scopegym.artifacts import digest
 from scopegym.envs.problem import Problem, Trial
@@ -27,8 +27,8 @@ from scopegym.experiments.folders import Output, commit, manifest_of, refuse_for
 from scopegym.experiments.outputs import recipe, to_json, write_answer
 from scopegym.experiments.solve import soundest
 from scopegym.micrograph import Micrograph
-from scopegym.registry import load_plugins
-from scopegym.workers import Backend, WorkerDied, one_thread, spread
+from scopegym.registry import PluginFile
+from scopegym.workers import Backend, Parcel, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow, versions
 
 RESULT, TABLE = "result.json", "results.parquet"
@@ -40,11 +40,11 @@ NAMED = 3
 class Job:
     """What is done to every image. It travels to the workers."""
 
-    policy: Path
+    policy: Policy
     known: Known
     refine: int = 0
     seed: int = 0
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
     #: Where heavy operators run; the results are the same within 1e-4.
     device: str = "cpu"
 
@@ -52,12 +52,12 @@ class Job:
     def run(self) -> dict[str, Any]:
         """The settings that results depend on beside the image, as plain values."""
         return {
-            "policy": digest((self.policy / SPEC).read_text(encoding="utf-8")),
+            "policy": self.policy.key,
             **self.known.to_dict(),
             "refine": self.refine,
             "seed": self.seed,
             "device": self.device,
-            "plugins": {p.name: digest(p.read_text(encoding="utf-8")) for p in self.plugins},
+            "plugins": {plugin.module: digest(plugin.source) for plugin in self.plugins},
             "versions": versions(),
         }
 
@@ -85,20 +85,18 @@ class Applier:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_plugins(job.plugins)
         self.job = job
-        self.policy = Policy.load(job.policy)
-        self.opened: tuple[Path, list[int]] | None = None
+        self.opened: tuple[Parcel, tuple[int, ...]] | None = None
         self.images: list[Micrograph] = []
 
-    def apply(self, name: str, path: Path, frame: int) -> Applied:
+    def apply(self, name: str, file: Parcel, frame: int, stamp: tuple[int, ...]) -> Applied:
         """The result of an image or of one frame of a stack, which is kept for the next frame."""
         frames = 1
         try:
-            stamp = file_stamp(path)
-            if (path, stamp) != self.opened:
-                self.images = self.job.known.images(path)
-                self.opened = path, stamp
+            if (file, stamp) != self.opened:
+                with file.local() as path:
+                    self.images = self.job.known.images(path)
+                self.opened = file, stamp
             frames = len(self.images)
             identity = {"image": name, "frame": frame, "frames": frames, "file": stamp}
             with devices.using(self.job.device):
@@ -111,7 +109,7 @@ class Applier:
     def _results(
         self, micrograph: Micrograph, identity: dict[str, Any]
     ) -> tuple[float, dict[str, bytes]]:
-        policy = self.policy
+        policy = self.job.policy
         problem, expectation = self.job.known.problem(micrograph, policy.task, policy.reward)
         trial = self._chosen(problem)
         if trial.failure is not None:
@@ -143,14 +141,16 @@ class Applier:
 
     def _chosen(self, problem: Problem) -> Trial:
         """The policy's proposal, or the best of it and ``refine`` workflows around it."""
-        proposal = self.policy.propose(problem)
+        proposal = self.job.policy.propose(problem)
         if not self.job.refine:
             return proposal
         # The image's own number makes the result independent of who works on it and when.
         rng = np.random.default_rng([self.job.seed, int(problem.micrograph.key[:12], 16)])
         unlimited = Budget(problem, 2**31)
         tried = [proposal]
-        for trial in islice(guided(self.policy, problem, unlimited, rng), 1, self.job.refine + 1):
+        for trial in islice(
+            guided(self.job.policy, problem, unlimited, rng), 1, self.job.refine + 1
+        ):
             completed = problem.task.completed(trial.workflow)
             tried.append(problem.evaluate(problem.essential(completed)))
         best = max(tried, key=lambda trial: trial.score.value)
@@ -194,7 +194,6 @@ def apply(
     there will be. Raises ScopegymError when ``out`` belongs to another run, and when the results of
     an image would take the place of something that this run did not make.
     """
-    Policy.load(job.policy)  # refused here rather than by every worker
     output = Output(Path(out), "apply", job.run)
     output.claim([TABLE])
     for name in images:
@@ -207,12 +206,14 @@ def apply(
     begun: set[str] = set()
     total = len(waiting)
     workers = min(workers, len(waiting))
-    for task, future in spread(waiting, "apply", workers, backend, Applier, job, gpus=gpus):
-        name, path, frame = task
+    calls = spread(waiting, "apply", workers, backend, Applier, job, plugins=job.plugins, gpus=gpus)
+    for (name, file, frame, stamp), future in calls:
         try:
             result: Applied = future.result()
         except WorkerDied as death:
             result = Applied(name, frame, error=f"It ended its worker: {death}.")
+        except ScopegymError as error:  # a file that does not reach the worker
+            result = Applied(name, frame, error=str(error))
         if result.error:
             failed[result.label] = result.error
         else:
@@ -221,7 +222,7 @@ def apply(
                 begun.add(name)
             kept.append(_write(result, output))
         if frame == 0:
-            more = [(name, path, later) for later in range(1, result.frames)]
+            more = [(name, file, later, stamp) for later in range(1, result.frames)]
             waiting.extend(more)
             total += len(more)
         if on_result is not None:
@@ -239,16 +240,21 @@ class Applications:
     kept: tuple[str, ...] = ()
 
 
-def _missing(output: Output, name: str, path: Path) -> list[tuple[str, Path, int]]:
+#: Name of the image, its file, the frame, and the file's stamp.
+Task = tuple[str, Parcel, int, tuple[int, ...]]
+
+
+def _missing(output: Output, name: str, path: Path) -> list[Task]:
     """The frames of an image that have no result of its file as it is now: the first one where
     none has, as nothing is known of the others yet."""
+    file = Parcel(path)
     try:
         stamp = file_stamp(path)
     except OSError:
-        return [(name, path, 0)]  # the attempt says what is wrong
-    done = {row["frame"]: row for row in _rows(output, name) if row["file"] == stamp}
+        return [(name, file, 0, ())]  # the attempt says what is wrong
+    done = {row["frame"]: row for row in _rows(output, name) if tuple(row["file"]) == stamp}
     frames = next(iter(done.values()))["frames"] if done else 1
-    return [(name, path, frame) for frame in range(frames) if frame not in done]
+    return [(name, file, frame, stamp) for frame in range(frames) if frame not in done]
 
 
 def _make_room(result: Applied, output: Output) -> Path | None:
@@ -272,10 +278,10 @@ def _write(result: Applied, output: Output) -> Path | None:
     return commit(place, result.files, output)
 
 
-def file_stamp(path: Path) -> list[int]:
+def file_stamp(path: Path) -> tuple[int, ...]:
     """Size [bytes] and time of change [ns] of a file: a changed image is done anew."""
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return status.st_size, status.st_mtime_ns
 
 
 def _rows(output: Output, name: str) -> list[dict[str, Any]]:

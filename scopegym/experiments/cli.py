@@ -16,7 +16,8 @@ import typer
 from scopegym import __version__
 from scopegym.errors import ScopegymError, one_line
 from scopegym.experiments.console import ClosedPipe, answer, json_alone, printable, tell
-from scopegym.experiments.interrupt import INTERRUPTED, Stopped, on_interrupt, sigterm_raises
+from scopegym.experiments.interrupt import INTERRUPTED, Stopped, on_interrupt
+from scopegym.workers import stopping_on_sigterm
 
 #: Exit code when the reader of standard output has gone, as other commands have it.
 CLOSED_PIPE = 141
@@ -308,20 +309,23 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Analyse many images with a learned policy; run it again to go on where it stopped."""
+    from scopegym.agents.policy import Policy
     from scopegym.device import check
     from scopegym.experiments.apply import Job, summary
     from scopegym.experiments.apply import apply as carry_out
     from scopegym.experiments.collection import files
+    from scopegym.registry import read_plugins
 
     _load_plugins(plugin)
     known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
     folder = _policy_folder(policy)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
-    job = Job(folder, known, refine, seed, tuple(plugin or ()), device)
+    job = Job(Policy.load(folder), known, refine, seed, read_plugins(plugin or ()), device)
     meant = files(images)
     _start_ray(backend, ray_address)
-    with _progress(len(meant), f"{job.policy.name} on {len(meant)} images", "images") as advance:
+    title = f"{folder.name} on {len(meant)} images"
+    with _resumable("results", out), _progress(len(meant), title, "images") as advance:
         ran = carry_out(
             job,
             meant,
@@ -401,7 +405,7 @@ def benchmark(
         known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
         given = Given.of(files(images).items(), known)
     _start_ray(backend, ray_address)
-    with _progress(0, f"benchmark of {task}", "runs") as advance:
+    with _resumable("runs", out), _progress(0, f"benchmark of {task}", "runs") as advance:
         done = carry_out(
             task,
             out,
@@ -761,6 +765,14 @@ def _summary(result: Any, out: Path) -> list[str]:
 
 
 @contextmanager
+def _resumable(what: str, out: Path) -> Iterator[None]:
+    """Say, when the command is interrupted, that what is done is kept and how to go on."""
+    text = f"Stopped; finished {what} are kept in '{out}', and the same command does the others."
+    with on_interrupt(text):
+        yield
+
+
+@contextmanager
 def _progress(total: int, title: str, unit: str) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal (standard error), silence elsewhere. Takes how much was done,
     what score it reached, and how much there is where that was not known before."""
@@ -853,7 +865,7 @@ def main() -> None:
 def _carried_out() -> tuple[int, str]:
     """Exit code and message of the command that was asked for."""
     try:
-        with sigterm_raises(), on_interrupt(STOPPED):
+        with stopping_on_sigterm(), on_interrupt(STOPPED):
             code = app(standalone_mode=False) or 0
         # Typer itself turns Ctrl-C into this code.
         return code, STOPPED if code == INTERRUPTED else ""

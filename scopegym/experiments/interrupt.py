@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,22 +33,3 @@ def on_interrupt(kept: str | Callable[[], str]) -> Iterator[None]:
             raise
         message = kept if isinstance(kept, str) else kept()
         raise Stopped(message, TERMINATED if asked else INTERRUPTED) from stop
-
-
-@contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Raise SystemExit in the block when the process is asked to end, so that workers are ended and
-    scratch folders removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*signal_and_frame: object) -> None:
-        del signal_and_frame
-        raise SystemExit(TERMINATED)
-
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

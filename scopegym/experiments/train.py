@@ -28,6 +28,7 @@ from scopegym.experiments.interrupt import INTERRUPTIONS
 from scopegym.experiments.outputs import to_json
 from scopegym.metrics import agreement
 from scopegym.plain import Number, Record, Text, Whole, checked, read_bytes
+from scopegym.registry import PluginFile, read_plugins
 from scopegym.workers import Backend
 
 #: Stream of random numbers of the validation images, the same for every seed of a training.
@@ -136,7 +137,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     gpus: float = 0.0,
-    plugins: Sequence[Path] = (),
+    plugins: Sequence[Path | PluginFile] = (),
     resume: bool = False,
     on_validation: Callable[[Validation], None] | None = None,
     on_update: Callable[[int, float], None] | None = None,
@@ -164,7 +165,7 @@ def train(
     settings = Settings.of(task) if settings is None else settings
     training, validation = _split(tasks[task], problems, settings, seed)
     arguments = {"images": training, "device": device}
-    spec = EnvSpec(task, arguments, tuple(plugins), settings.pool, settings.renewal)
+    spec = EnvSpec(task, arguments, read_plugins(plugins), settings.pool, settings.renewal)
     env = RayVecEnv(spec, workers, settings.environments, seed=seed, backend=backend, num_gpus=gpus)
     try:
         # Twice the threads save a sixth of the time on an idle machine, and on a busy one they wait

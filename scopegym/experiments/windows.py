@@ -24,9 +24,10 @@ from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.micrograph import Micrograph
 from scopegym.plain import Anything, Items, Record, Whole, checked
 from scopegym.prior import Prior
-from scopegym.registry import load_plugins
+from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
+from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 from scopegym.workflow import LONGEST, Workflow
 
 #: A window's points count this far beyond its own part of the field [spacings]: two windows that
@@ -226,7 +227,7 @@ class Job:
     seed: int = 0
     pick: Pick = "value"
     device: str = "cpu"
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
 
     @property
     def problem(self) -> Problem:
@@ -268,7 +269,6 @@ class Solver:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_plugins(job.plugins)
         self.job = job
         self.problem = job.problem
 
@@ -371,7 +371,7 @@ def solve_windows(
     workers: int = 1,
     backend: Backend = "serial",
     device: str = "cpu",
-    plugins: Sequence[Path] = (),
+    plugins: Sequence[Path | PluginFile] = (),
     on_window: Callable[[Solved], None] | None = None,
 ) -> Windowed:
     """Search the best workflow for every window of ``size`` pixels, one every ``stride`` (default:
@@ -384,7 +384,7 @@ def solve_windows(
     grid = tiled(problem, size, stride)
     job = Job(
         problem.micrograph, problem.prior, problem.task.name, problem.reward,
-        agent, budget, seed, pick, device, tuple(plugins),
+        agent, budget, seed, pick, device, read_plugins(plugins),
     )  # fmt: skip
     start = time.perf_counter()
     by_window = {}
@@ -444,7 +444,10 @@ def _solved(job: Job, grid: Grid, workers: int, backend: Backend) -> Iterator[So
     """The windows as they are done, the middle one first."""
     waiting: deque[tuple[Window, Workflow | None]] = deque([(grid.middle, None)])
     workers = min(workers, len(grid))
-    for (window, start), future in spread(waiting, "solve", workers, backend, Solver, job):
+    limit = max(CALL_SECONDS, EXECUTION_SECONDS * job.budget)
+    for (window, start), future in spread(
+        waiting, "solve", workers, backend, Solver, job, plugins=job.plugins, seconds=limit
+    ):
         try:
             solved = future.result()
         except WorkerDied as death:

@@ -153,15 +153,7 @@ def test_lock_step_trains_any_algorithm_of_stable_baselines():
 
 def kill(env: RayVecEnv, number: int) -> None:
     """End the process of a host as the system would."""
-    host = env._hosts[number]
-    if hasattr(host, "_pool"):
-        pid = next(iter(host._pool._processes))
-    else:
-        import ray
-
-        actor = env._hosts[number]._actor
-        pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(env._hosts[number].ready.result(), signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -184,6 +176,34 @@ def test_training_goes_on_when_a_worker_dies(backend: str):
         assert [info["TimeLimit.truncated"] for info in infos] == [False, False, True, True]
     finally:
         env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+@pytest.mark.usefixtures("ray_here")
+def test_training_goes_on_when_a_worker_is_stopped(backend: str):
+    env = RayVecEnv(SPEC, 2, 2, backend=backend, seconds=4, patience=60)
+    try:
+        model = make_model(env)
+        model.learn(64)
+        os.kill(env._hosts[0].ready.result(), signal.SIGSTOP)
+        while env.deaths == 0:  # the other host plays on meanwhile
+            model.learn(256, reset_num_timesteps=False)
+        env.reset()
+        os.kill(env._hosts[1].ready.result(), signal.SIGSTOP)
+        _, _, _, infos = env.step(np.zeros(4, int))
+        assert env.deaths == 2
+        assert [info.get("worker_died", False) for info in infos] == [False, False, True, True]
+    finally:
+        env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_there_are_no_more_hosts_than_processors():
+    env = RayVecEnv(SPEC, 5, 2, backend="ray")
+    env.close()
+    assert env.num_envs == 4
 
 
 class Dying:

@@ -17,18 +17,19 @@ import pandas as pd
 import pytest
 import tifffile
 
-from scopegym.agents.policy import SHIPPED
+from scopegym.agents.policy import Policy
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.experiments.apply import Job, apply, summary
 from scopegym.experiments.collection import Known, files
 from scopegym.experiments.folders import Output
+from scopegym.registry import read_plugins
 from scopegym.workflow import Recipe
 
 CRYSTAL = Crystal.named("SrTiO3")
 KNOWN = Known("0.025 nm", {"sample": CRYSTAL, "zone": (0, 0, 1), "calibration": "report"})
-JOB = Job(SHIPPED / "atoms", KNOWN)
+JOB = Job(Policy.shipped("atoms"), KNOWN)
 
 
 def write_image(path: Path, seed: int, noise: float = 0.1, frames: int | None = None) -> Path:
@@ -184,7 +185,7 @@ def wait_for(condition, driver: subprocess.Popen, seconds: float = 200) -> None:
 
 def a_worker(driver: int, backend: str) -> int:
     """The process of a worker of this driver."""
-    mark = "spawn_main" if backend == "processes" else "_Made"
+    mark = "spawn_main" if backend == "processes" else "ray::Holder"
     for line in subprocess.run(
         ["ps", "-wweo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines():
@@ -363,7 +364,7 @@ def test_what_is_resumed_is_the_same_work(change: dict, said: str, folder: Path,
     apply(JOB, meant, tmp_path / "out", backend="serial")
     if "plugins" in change:
         (tmp_path / "mine.py").write_text("")
-        change = {"plugins": (tmp_path / "mine.py",)}
+        change = {"plugins": read_plugins([tmp_path / "mine.py"])}
     with pytest.raises(ScopegymError, match=said):
         apply(replace(JOB, **change), meant, tmp_path / "out", backend="serial")
 

@@ -48,7 +48,7 @@ from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.solve import TIE
 from scopegym.experiments.train import VALIDATION
 from scopegym.metrics import measure
-from scopegym.workers import WorkerDied
+from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
 ATOMS = tasks["atoms"]
@@ -308,7 +308,7 @@ def test_problems_are_nobody_elses():
 
 
 def test_work_takes_the_seeds_that_count():
-    setting = Setting("atoms", 9, 3, seed=5, policy=SHIPPED / "atoms")
+    setting = Setting("atoms", 9, 3, seed=5, policy=Parcel(SHIPPED / "atoms"))
     work = units(setting, ["expert", "bayes", "tree", "ppo"], "ABC", 20)
     seeds = {
         (regime, agent): sorted({u.seed for u in work if (u.regime, u.agent) == (regime, agent)})

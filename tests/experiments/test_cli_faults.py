@@ -22,9 +22,9 @@ from scopegym.experiments.interrupt import (
     TERMINATED,
     Stopped,
     on_interrupt,
-    sigterm_raises,
 )
 from scopegym.experiments.solve import _doubts
+from scopegym.workers import stopping_on_sigterm
 
 COMMAND = [sys.executable, "-m", "scopegym.experiments.cli"]
 #: Prints in every way there is: when it is loaded, in Python, past Python and in C.
@@ -180,7 +180,7 @@ def test_an_interruption_without_a_word_of_the_command(main, monkeypatch):
 
 
 def test_sigterm_ends_a_block_and_its_own_message_stays():
-    with pytest.raises(Stopped, match="kept") as stop, sigterm_raises(), on_interrupt("kept"):
+    with pytest.raises(Stopped, match="kept") as stop, stopping_on_sigterm(), on_interrupt("kept"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert stop.value.code == TERMINATED

@@ -7,7 +7,6 @@ holds up its own host and nobody else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from scopegym.artifacts import Array
 from scopegym.cache import Cache
 from scopegym.envs.problem import Problem
 from scopegym.envs.workflow_env import Sampler, WorkflowEnv
-from scopegym.registry import load_plugins
+from scopegym.registry import PluginFile
 from scopegym.workers import one_thread
 
 Weights = dict[str, Array]
@@ -31,7 +30,7 @@ class EnvSpec:
     #: Further arguments of ``WorkflowEnv``.
     arguments: dict[str, Any] = field(default_factory=dict)
     #: Files of operators and rewards that a fresh process has to load first.
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
     #: Training problems that a host keeps at hand, and the chance that one is drawn anew.
     pool: int = 24
     renewal: float = 0.2
@@ -84,7 +83,6 @@ class Host:
 
     def __init__(self, spec: EnvSpec, count: int, seed: int) -> None:
         one_thread()
-        load_plugins(spec.plugins)
         arguments = {"cache": Cache(spec.cache_bytes), **spec.arguments}
         self.envs = [WorkflowEnv(spec.task, **arguments) for _ in range(count)]
         shared = Stream(self.envs[0].task.sample, spec.pool, spec.renewal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
@@ -18,7 +19,8 @@ from scopegym.agents.learning.host import EnvSpec, Fragment, Host, Weights
 from scopegym.artifacts import Array
 from scopegym.envs.workflow_env import WorkflowEnv
 from scopegym.errors import ScopegymError
-from scopegym.workers import Backend, Worker, WorkerDied, hire, start_ray
+from scopegym.workers import Backend, Worker, WorkerDied, hire, room
+from scopegym.workers.pool import CALL_SECONDS, START_SECONDS
 
 #: A host that dies this often in a row is broken, and starting it again would not help.
 MAX_DEATHS = 5
@@ -29,10 +31,11 @@ class RayVecEnv(VecEnv):
 
     Steps in lock-step like any vector environment, or, far faster where operators take unequal
     times, gathers whole fragments that the hosts play on their own (``fragments``). A host that
-    dies is replaced; its episodes end there, and at most one fragment of it is lost.
+    dies, or does not answer within ``seconds``, is replaced; its episodes end there, and at most
+    one fragment of it is lost. There are fewer hosts than asked for where the cluster is smaller.
 
     ``backend`` is ``ray``, ``processes`` or ``serial``; ``num_gpus`` may be a fraction, for
-    operators on a GPU.
+    operators on a GPU. ``patience`` is how many more seconds a new host has for its first answer.
     """
 
     def __init__(
@@ -45,20 +48,24 @@ class RayVecEnv(VecEnv):
         backend: Backend = "ray",
         num_cpus: float = 1.0,
         num_gpus: float = 0.0,
+        seconds: float = CALL_SECONDS,
+        patience: float = START_SECONDS,
     ) -> None:
         if hosts < 1 or per_host < 1:
             raise ScopegymError(f"{hosts} hosts with {per_host} environments play nothing.")
-        if backend == "ray":
-            start_ray(cpus=max(1, round(hosts * num_cpus)))
+        hosts = room(backend, hosts, num_cpus, num_gpus)
         # The driver of a cluster need not have the GPU that its workers have.
         self._like = WorkflowEnv(spec.task, **{**spec.arguments, "device": "cpu"})
         self.spec_of_envs, self.per_host = spec, per_host
         self._seed, self._deaths, self._in_a_row = seed, 0, 0
+        self._seconds, self._patience = seconds, patience
+        more: dict[str, Any] = {"plugins": spec.plugins, "cpus": num_cpus, "gpus": num_gpus}
         self._hosts: list[Worker] = [
-            hire(backend, Host, *self._arguments(number), cpus=num_cpus, gpus=num_gpus)
-            for number in range(hosts)
+            hire(backend, Host, *self._arguments(number), **more) for number in range(hosts)
         ]
-        self._running: dict[Future[Any], int] = {}
+        #: Hosts that have not answered yet: they are still importing.
+        self._new = {*range(hosts)}
+        self._running: dict[Future[Any], tuple[int, float]] = {}
         self._actions: Array = np.zeros(hosts * per_host, np.int64)
         super().__init__(hosts * per_host, self._like.observation_space, self._like.action_space)
 
@@ -78,6 +85,15 @@ class RayVecEnv(VecEnv):
         if self._in_a_row > MAX_DEATHS:
             raise ScopegymError(f"Environment workers keep dying: {death}.") from death
         self._hosts[number].restart(*self._arguments(number))
+        self._new.add(number)
+
+    def _deadline(self, number: int) -> float:
+        """When a call that begins now has to be answered."""
+        return time.monotonic() + self._seconds + (self._patience if number in self._new else 0.0)
+
+    def _answered(self, number: int) -> None:
+        self._in_a_row = 0
+        self._new.discard(number)
 
     # Fragments ------------------------------------------------------------------------------------
 
@@ -88,18 +104,19 @@ class RayVecEnv(VecEnv):
         fragment when it is ready, in a later call, and it counts there.
         """
         done: list[Fragment] = []
+        busy = {number for number, _ in self._running.values()}
         for number in range(len(self._hosts)):
-            if number not in self._running.values():
+            if number not in busy:
                 self._begin(number, weights, steps)
         while len(done) < len(self._hosts):
-            wait(self._running, return_when=FIRST_COMPLETED)
+            self._wait()
             # Those that began first; what is ready beyond need counts in the next call.
-            ready = [future for future in self._running if future.done()]
-            for future in ready[: len(self._hosts) - len(done)]:
-                number = self._running.pop(future)
+            over = [future for future in self._running if future.done() or self._late(future)]
+            for future in over[: len(self._hosts) - len(done)]:
+                number, _ = self._running.pop(future)
                 try:
-                    done.append(future.result())
-                    self._in_a_row = 0
+                    done.append(_result(future))
+                    self._answered(number)
                 except WorkerDied as death:
                     self._replace(number, death)
                 if len(done) < len(self._hosts):
@@ -107,7 +124,16 @@ class RayVecEnv(VecEnv):
         return done
 
     def _begin(self, number: int, weights: Weights, steps: int) -> None:
-        self._running[self._hosts[number].call("fragment", weights, steps)] = number
+        future = self._hosts[number].call("fragment", weights, steps)
+        self._running[future] = number, self._deadline(number)
+
+    def _wait(self) -> None:
+        """Return when a fragment is ready or overdue."""
+        first = min(until for _, until in self._running.values())
+        wait(self._running, max(0.0, first - time.monotonic()), FIRST_COMPLETED)
+
+    def _late(self, future: Future[Any]) -> bool:
+        return time.monotonic() >= self._running[future][1]
 
     # Lock-step ------------------------------------------------------------------------------------
 
@@ -137,17 +163,22 @@ class RayVecEnv(VecEnv):
     def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of every host; one that died begins anew and says so."""
         futures = [h.call(method, *a) for h, a in zip(self._hosts, arguments, strict=True)]
-        return [self._answer(number, method, future) for number, future in enumerate(futures)]
+        limits = [self._deadline(number) for number in range(len(futures))]
+        return [
+            self._answer(number, method, future, until)
+            for number, (future, until) in enumerate(zip(futures, limits, strict=True))
+        ]
 
-    def _answer(self, number: int, method: str, future: Future[Any]) -> Any:
+    def _answer(self, number: int, method: str, future: Future[Any], until: float) -> Any:
+        wait([future], max(0.0, until - time.monotonic()))
         try:
-            answer = future.result()
+            answer = _result(future)
         except WorkerDied as death:
             self._replace(number, death)
             begun = self._hosts[number].call("reset", None)
-            seen, masks = self._answer(number, "reset", begun)
+            seen, masks = self._answer(number, "reset", begun, self._deadline(number))
             return (seen, masks) if method == "reset" else _cut_off(seen, masks)
-        self._in_a_row = 0
+        self._answered(number)
         return answer
 
     def close(self) -> None:
@@ -192,6 +223,13 @@ class RayVecEnv(VecEnv):
         """No wrapper is used."""
         del wrapper_class
         return [False for _ in self._get_indices(indices)]
+
+
+def _result(future: Future[Any]) -> Any:
+    """The answer to a call whose time is over. Raises WorkerDied where there is none."""
+    if not future.done():
+        raise WorkerDied("no answer in time")
+    return future.result()
 
 
 def _together(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:

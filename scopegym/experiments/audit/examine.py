@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.experiments.audit.adversaries import ERRORS, against, noise_images, wrong_size
 from scopegym.metrics import agreement, half_right
-from scopegym.registry import load_plugins
+from scopegym.registry import PluginFile
 from scopegym.rewards.base import Reward, Score
 from scopegym.workers import one_thread
 from scopegym.workflow import Workflow
@@ -80,7 +79,7 @@ class Job:
     reward: Reward
     workflows: int
     seed: int = 0
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
 
     def problem(self, index: int) -> Problem:
         """The problem of this number, the same wherever it is drawn."""
@@ -98,7 +97,6 @@ class Examiner:
 
     def __init__(self, job: Job) -> None:
         one_thread()
-        load_plugins(job.plugins)
         self.job = job
 
     def examine(self, index: int) -> Examined:

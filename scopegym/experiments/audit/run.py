@@ -20,8 +20,10 @@ from scopegym.experiments.audit.hostile import probe
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
 from scopegym.experiments.verdict import Line
+from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
 from scopegym.workers import Backend, WorkerDied, spread
+from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
 #: What an audit writes.
 FILES = ("audit.json", "audit.md", "workflows.parquet", "attacks.parquet", "report.html")
@@ -65,7 +67,7 @@ def audit(
     seed: int = 0,
     workers: int = 2,
     backend: Backend = "ray",
-    plugins: Sequence[Path] = (),
+    plugins: Sequence[Path | PluginFile] = (),
     on_problem: Callable[[Examined], None] | None = None,
 ) -> dict[str, Any]:
     """Audit a task's reward, or another one for this task, and write what was found.
@@ -77,7 +79,7 @@ def audit(
     """
     from scopegym.experiments.audit.page import write_page
 
-    job = Job(task, reward or tasks[task].reward, workflows, seed, tuple(plugins))
+    job = Job(task, reward or tasks[task].reward, workflows, seed, read_plugins(plugins))
     output = Output(Path(out), "audit")
     output.claim(FILES)
     lines = probe(job)
@@ -111,7 +113,10 @@ def _spread(
 ) -> Iterator[Examined]:
     waiting = deque((index,) for index in range(problems))
     workers = min(workers, problems)
-    for (index,), future in spread(waiting, "examine", workers, backend, Examiner, job):
+    limit = max(CALL_SECONDS, EXECUTION_SECONDS * job.workflows)
+    for (index,), future in spread(
+        waiting, "examine", workers, backend, Examiner, job, plugins=job.plugins, seconds=limit
+    ):
         try:
             found: Examined = future.result()
         except WorkerDied as death:

@@ -10,7 +10,7 @@ from typing import Any
 
 from scopegym.agents.base import check_budget
 from scopegym.agents.base import registry as agents
-from scopegym.agents.policy import SHIPPED, SPEC, Policy
+from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS, Policy
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError, unknown
 from scopegym.experiments.benchmark.regimes import POLICY, REGIMES, Runner, Unit, units
@@ -18,7 +18,9 @@ from scopegym.experiments.benchmark.results import summarise
 from scopegym.experiments.benchmark.setting import Given, Setting
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
-from scopegym.workers import Backend, WorkerDied, spread
+from scopegym.registry import PluginFile, read_plugins
+from scopegym.workers import Backend, Parcel, WorkerDied, spread
+from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
 CLAIM, RUNS = "setting.json", "runs"
 #: Agents that take part unless others are named; ``ppo`` too where a policy is shipped.
@@ -38,7 +40,7 @@ def benchmark(
     policy: Path | None = None,
     training: int = 10,
     seed: int = 0,
-    plugins: tuple[Path, ...] = (),
+    plugins: Sequence[Path | PluginFile] = (),
     workers: int = 2,
     backend: Backend = "ray",
     on_work: Callable[[int, int, float], None] | None = None,
@@ -55,15 +57,16 @@ def benchmark(
     out = Path(out)
     chosen = tuple(dict.fromkeys(names or _default_agents(task, policy)))
     wanted = tuple(dict.fromkeys(regimes or (REGIMES if POLICY in chosen else ("A",))))
+    folder = _policy_folder(task, chosen, policy)
     setting = Setting(
         task_name=tasks[task].name,
         budget=budget,
         simulated=problems,
         seed=seed,
         training=training,
-        policy=_policy_folder(task, chosen, policy),
+        policy=None if folder is None else Parcel(folder, (SPEC, WEIGHTS)),
         given=given,
-        plugins=plugins,
+        plugins=read_plugins(plugins),
     )
     _check(setting, chosen, wanted, seeds)
     output = _claim(setting, out)
@@ -160,7 +163,13 @@ def _carried_out(
     """Records as they come; of a unit that ends its workers, that it does."""
     backend = backend if len(waiting) > 1 else "serial"
     workers = min(workers, len(waiting))
-    for unit, future in spread(waiting, "run", workers, backend, Runner, setting, chosen):
+    # One workflow is tuned to all tuning images together.
+    executions = setting.budget * max(1, setting.tuning_images)
+    limit = max(CALL_SECONDS, EXECUTION_SECONDS * executions)
+    for unit, future in spread(
+        waiting, "run", workers, backend, Runner, setting, chosen,
+        plugins=setting.plugins, seconds=limit,
+    ):  # fmt: skip
         try:
             yield unit, future.result()
         except WorkerDied as death:

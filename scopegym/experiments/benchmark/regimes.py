@@ -33,7 +33,6 @@ from scopegym.experiments.benchmark.searches import (
 )
 from scopegym.experiments.benchmark.setting import Setting
 from scopegym.experiments.solve import explore
-from scopegym.registry import load_plugins
 from scopegym.workers import one_thread
 from scopegym.workflow import Workflow
 
@@ -134,7 +133,6 @@ class Runner:
 
     def __init__(self, setting: Setting, names: tuple[str, ...]) -> None:
         one_thread()
-        load_plugins(setting.plugins)
         self.setting, self.policy = setting, setting.load_policy()
         self._warm_up(names)
 

@@ -120,7 +120,7 @@ def _result(
     }
     paid: dict[str, Any] = {}
     if "B" in found and policy is not None and setting.policy is not None:
-        paid = paying(found["B"], training_cost(policy, setting.policy))
+        paid = paying(found["B"], training_cost(policy, setting.policy.path))
         found["B"] |= paid
     if "C" in found:
         found["C"] |= {"fits": _fits(records)}

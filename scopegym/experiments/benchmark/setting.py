@@ -15,6 +15,8 @@ from scopegym.envs.problem import Problem, Task
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.collection import Known
+from scopegym.registry import PluginFile
+from scopegym.workers import Parcel
 from scopegym.workflow import versions
 
 #: Streams of random numbers of the simulated problems, for testing and for tuning one workflow to
@@ -26,7 +28,7 @@ class Frame(NamedTuple):
     """One image of the user, perhaps a frame of a stack: its name, its file, and which frame."""
 
     name: str
-    path: Path
+    file: Parcel
     number: int
 
 
@@ -44,13 +46,15 @@ class Given:
         for name, path in images:
             count = len(known.images(path))
             names = [name] if count == 1 else [f"{name}[{i}]" for i in range(count)]
-            frames += [Frame(each, path, i) for i, each in enumerate(names)]
+            file = Parcel(path)
+            frames += [Frame(each, file, i) for i, each in enumerate(names)]
         return cls(known, tuple(frames))
 
     def problem(self, index: int, task: Task) -> Problem:
         """What is asked of one image."""
         frame = self.frames[index]
-        micrograph = self.known.images(frame.path)[frame.number]
+        with frame.file.local() as path:
+            micrograph = self.known.images(path)[frame.number]
         return self.known.problem(replace(micrograph, name=frame.name), task, task.reward)[0]
 
 
@@ -68,9 +72,9 @@ class Setting:
     simulated: int = 20
     seed: int = 0
     training: int = 10
-    policy: Path | None = None
+    policy: Parcel | None = None
     given: Given | None = None
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -110,14 +114,17 @@ class Setting:
             "seed": self.seed,
             "training_images": self.tuning_images,
             **given,
-            "plugins": {p.name: digest(p.read_text(encoding="utf-8")) for p in self.plugins},
+            "plugins": {plugin.module: digest(plugin.source) for plugin in self.plugins},
             "versions": versions(),
         }
 
     @property
     def policy_key(self) -> str | None:
         """The policy's identity, None where none takes part."""
-        return None if self.policy is None else digest((self.policy / SPEC).read_text("utf-8"))
+        if self.policy is None:
+            return None
+        with self.policy.local() as folder:
+            return digest((folder / SPEC).read_text("utf-8"))
 
     def problem(self, index: int) -> Problem:
         """A problem to be tested on, with an empty cache."""
@@ -135,15 +142,17 @@ class Setting:
         """The policy, if one takes part. Raises ScopegymError when it does not fit the task."""
         if self.policy is None:
             return None
-        policy = Policy.load(self.policy)
+        with self.policy.local() as folder:
+            policy = Policy.load(folder)
+        where = self.policy.path
         if policy.task.name != self.task_name:
             raise ScopegymError(
-                f"The policy '{self.policy}' is for task {policy.task.name}, not {self.task_name}."
+                f"The policy '{where}' is for task {policy.task.name}, not {self.task_name}."
             )
         judged, trained = self.task.reward.weights, policy.reward.weights
         if {*judged} != {*trained}:
             raise ScopegymError(
-                f"The policy '{self.policy}' was trained on the terms {', '.join(trained)}; task "
+                f"The policy '{where}' was trained on the terms {', '.join(trained)}; task "
                 f"{self.task_name} is judged by {', '.join(judged)}. Train it again."
             )
         return policy
