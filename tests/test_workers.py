@@ -351,6 +351,7 @@ def test_workers_end_with_their_driver(backend: str, how: signal.Signals, stoppe
         start_new_session=True,
         text=True,
     )
+    workers: list[int] = []
     try:
         assert until(lambda: len(list(marks.iterdir())) == 2, 60)
         workers = [int(mark.name) for mark in marks.iterdir()]
@@ -359,12 +360,12 @@ def test_workers_end_with_their_driver(backend: str, how: signal.Signals, stoppe
         # Ctrl-C reaches all processes of the terminal.
         (os.killpg if how == signal.SIGINT else os.kill)(driver.pid, how)
         said, told = driver.communicate(timeout=30)
-        # Nobody is left to end them at once when the driver had no time to.
-        limit = 60 if how == signal.SIGKILL else 20
-        assert until(lambda: not any(map(alive, workers)), limit)
+        assert until(lambda: not any(map(alive, workers)), 20)
     finally:
         driver.kill()
         driver.wait()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
     assert not said
     if how == signal.SIGTERM:
         assert driver.returncode == 143 and not told
