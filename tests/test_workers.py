@@ -351,6 +351,7 @@ def test_workers_end_with_their_driver(backend: str, how: signal.Signals, stoppe
         start_new_session=True,
         text=True,
     )
+    workers: list[int] = []
     try:
         assert until(lambda: len(list(marks.iterdir())) == 2, 60)
         workers = [int(mark.name) for mark in marks.iterdir()]
@@ -363,6 +364,8 @@ def test_workers_end_with_their_driver(backend: str, how: signal.Signals, stoppe
     finally:
         driver.kill()
         driver.wait()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
     assert not said
     if how == signal.SIGTERM:
         assert driver.returncode == 143 and not told

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,6 +16,9 @@ from typing import Any, Literal, Protocol
 
 from scopegym.errors import ScopegymError
 from scopegym.registry import PluginFile, load_plugins
+
+#: ``PR_SET_PDEATHSIG`` of prctl(2): the signal to a process whose parent ended.
+PARENT_DEATH = 1
 
 Backend = Literal["ray", "processes", "serial"]
 
@@ -68,10 +73,18 @@ class Here:
 
 
 class Holder:
-    """What another process holds: the object, once ``begin`` has made it."""
+    """What another process holds: the object, once ``begin`` has made it.
+
+    A process that is ``tied`` ends with its parent, a Ray actor's with the node's own process.
+    """
 
     _broken = "its object was never made"
     _object: Any = None
+
+    def __init__(self, tied: bool = True) -> None:
+        if tied and sys.platform == "linux":
+            # A stopped process does not see that its parent ended: the system has to end it.
+            ctypes.CDLL(None).prctl(PARENT_DEATH, int(signal.SIGKILL))
 
     def begin(self, plugins: Sequence[PluginFile], content: bytes) -> int:
         """Load plug-ins, make the object, and return the process id.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -24,8 +23,6 @@ from scopegym.workers.base import Holder, WorkerDied, failed, portable
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 #: Seconds for the system to take away a process that was killed.
 REAPING = 5.0
-#: ``PR_SET_PDEATHSIG`` of prctl(2): the signal to a process whose parent ended.
-PARENT_DEATH = 1
 
 #: Calls to make: the future of the answer, and the pickled request. None ends the conversation.
 Requests = SimpleQueue[tuple[Future[Any], bytes] | None]
@@ -122,8 +119,9 @@ def _serve(connection: Connection, from_main: bool) -> None:
     """Answer requests until the other side closes."""
     # Ctrl-C goes to all processes of a terminal; the driver ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent(from_main)
-    holder = Holder()
+    _end_with_parent()
+    # The system counts the end of the thread that started this process as its parent's.
+    holder = Holder(tied=from_main)
     while True:
         try:
             content = connection.recv_bytes()
@@ -140,7 +138,7 @@ def _answer(holder: Holder, content: bytes) -> bytes:
         return pickle.dumps((False, portable(error)))
 
 
-def _end_with_parent(from_main: bool) -> None:
+def _end_with_parent() -> None:
     """End this process when its parent has, however that ended."""
     parent = parent_process()
     assert parent is not None
@@ -150,12 +148,6 @@ def _end_with_parent(from_main: bool) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    # A stopped process runs no thread. The system counts the end of the thread that started this
-    # process as its parent's end, so this is for those that the main thread started.
-    if from_main and sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PARENT_DEATH, int(signal.SIGKILL))
 
 
 # --- how a process starts -------------------------------------------------------------------------
