@@ -19,11 +19,11 @@ import pytest
 from scopegym.agents.base import Budget
 from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS, Policy
 from scopegym.agents.ppo import guided, neighbour
+from scopegym.answers import agreement
 from scopegym.envs.episode import Episode
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.metrics import agreement
 from scopegym.workflow import Step, Workflow
 
 ATOMS = tasks["atoms"]

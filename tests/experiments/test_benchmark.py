@@ -18,6 +18,7 @@ from scopegym.agents.base import registry as agents
 from scopegym.agents.bayes import starting_points
 from scopegym.agents.encoding import Encoding
 from scopegym.agents.policy import SHIPPED, Policy
+from scopegym.answers import described
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
@@ -47,7 +48,6 @@ from scopegym.experiments.benchmark.verdict import (
 from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.solve import TIE
 from scopegym.experiments.train import VALIDATION
-from scopegym.metrics import measure
 from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
@@ -334,6 +334,9 @@ def test_agents_without_chance_do_not_ask_for_any(name: str):
 
 
 def test_names_of_measures():
+    def measure(truth):
+        return described(truth).measure(truth)
+
     assert measure(Setting("atoms", 9).problem(0).micrograph.truth) == "F1"
     assert measure(tasks["disorder"].sample(np.random.default_rng(0)).micrograph.truth) == "IoU"
     assert measure(tasks["symmetry"].sample(np.random.default_rng(0)).micrograph.truth) == (
@@ -501,7 +504,7 @@ def test_the_verdict_on_a_policy():
         "B",
     )
     paid = {"break_even": {"seconds": 40.0}, "text": "It pays."}
-    found = {line.name: line for line in lines({"B": learned}, paid, 60, "F1")}
+    found = {line.name: line for line in lines(tasks["atoms"], {"B": learned}, paid, 60, "F1")}
     assert found["the policy is as true as a long search"].passed
     assert not found["the policy scores as a long search"].passed
     assert found["the policy takes few operators"].value == 3

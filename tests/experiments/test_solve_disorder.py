@@ -98,7 +98,7 @@ def test_result_and_report_say_how_much_was_found(files: Path):
     result = json.loads((files / "result.json").read_text(encoding="utf-8"))
     mask = tifffile.imread(files / "mask.tif")
     assert result["task"] == "disorder"
-    assert result["found"] == {
+    assert result["answer"] == {
         "regions": int(mask.max()),
         "area_fraction": pytest.approx(np.mean(mask > 0)),
     }

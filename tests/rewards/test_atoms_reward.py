@@ -57,7 +57,8 @@ def abtem(name: str) -> Problem:
 
 
 def judge(problem: Problem, points: Points) -> Score:
-    return ATOMS.reward(State.start(problem.micrograph.normalized()).having(points), problem.prior)
+    state = State.start(problem.micrograph.normalized()).with_artifact(points)
+    return ATOMS.reward(state, problem.prior)
 
 
 def truth(problem: Problem) -> Points:
