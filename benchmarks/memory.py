@@ -14,6 +14,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -91,17 +92,14 @@ def measured(kind: str, path: Path) -> dict[str, float | str]:
             trial = problem.evaluate(Workflow((Step(kind),)))
         said = trial.failure or f"score {trial.score.value:.3f}"
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Of this process alone: what ``resource`` tells may be the parent's.
+    peak = 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
     return {"seconds": seconds, "peak": peak, "said": said}
 
 
 def row(kind: str, size: int, folder: Path, most_gb: float) -> str:
     """One line of the table."""
-    path = image(
-        kind if kind in EXPERTS else "atoms",
-        size,
-        folder,
-    )
+    path = image(kind if kind in EXPERTS else "atoms", size, folder)
     bound = 12 * 4 * size**2 / 1e9 + 0.5
 
     def limited() -> None:
@@ -114,7 +112,9 @@ def row(kind: str, size: int, folder: Path, most_gb: float) -> str:
         return f"| {size} | {kind} | more than {most_gb:g} | {bound:.2f} | | {last[:80]} |"
     told = json.loads(done.stdout.strip().splitlines()[-1])
     peak = told["peak"] / 1e9
-    return f"| {size} | {kind} | {peak:.2f} | {bound:.2f} | {told['seconds']:.1f} | {told['said']} |"
+    return (
+        f"| {size} | {kind} | {peak:.2f} | {bound:.2f} | {told['seconds']:.1f} | {told['said']} |"
+    )
 
 
 def main() -> None:

@@ -34,30 +34,23 @@ def autocorrelation(values: Array, reach: Sequence[int]) -> Array:
     from scipy.fft import irfft2, next_fast_len, rfft2
 
     mean = values.mean(dtype=np.float64)
-    sides = [max(TILE, 2 * r) for r in reach]
-    size = [
-        next_fast_len(min(side, n) + 2 * r, real=True)
-        for side, n, r in zip(sides, values.shape, reach, strict=True)
-    ]
+    shape, around = np.array(values.shape), np.array(reach)
+    sides = np.minimum(np.maximum(TILE, 2 * around), shape)
+    size = [next_fast_len(int(n), real=True) for n in sides + 2 * around]
     spectrum = np.zeros((size[0], size[1] // 2 + 1), np.complex128)
-    starts = (range(0, n, side) for n, side in zip(values.shape, sides, strict=True))
-    for corner in product(*starts):
-        around = np.zeros([min(s, n) + 2 * r for s, n, r in zip(sides, values.shape, reach)])
-        low = [max(0, c - r) for c, r in zip(corner, reach, strict=True)]
-        high = [
-            min(n, c + s + r) for c, s, n, r in zip(corner, sides, values.shape, reach, strict=True)
-        ]
-        there = tuple(
-            slice(a - c + r, b - c + r)
-            for a, b, c, r in zip(low, high, corner, reach, strict=True)
+    for corner in product(*(range(0, n, side) for n, side in zip(shape, sides, strict=True))):
+        first = np.maximum(np.subtract(corner, around), 0)
+        last = np.minimum(np.add(corner, sides + around), shape)
+        wide = np.zeros(size)
+        low, high = first - corner + around, last - corner + around
+        wide[low[0] : high[0], low[1] : high[1]] = (
+            values[first[0] : last[0], first[1] : last[1]] - mean
         )
-        around[there] = values[low[0] : high[0], low[1] : high[1]] - mean
-        tile = around[tuple(slice(r, n - r) for r, n in zip(reach, around.shape, strict=True))]
-        spectrum += rfft2(tile, size).conj() * rfft2(around, size)
+        (top, left), (bottom, right) = around, around + sides
+        tile = wide[top:bottom, left:right]
+        spectrum += rfft2(tile, size).conj() * rfft2(wide)
     sums = irfft2(spectrum, size)[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
-    overlap = [
-        n - np.abs(np.arange(-r, r + 1)) for n, r in zip(values.shape, reach, strict=True)
-    ]
+    overlap = (n - np.abs(np.arange(-r, r + 1)) for n, r in zip(shape, reach, strict=True))
     found: Array = sums / np.maximum(np.outer(*overlap), values.size / 4)
     return found
 

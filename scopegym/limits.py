@@ -15,7 +15,6 @@ from pathlib import Path
 from scopegym import device
 from scopegym.errors import ScopegymError
 
-
 #: Time and memory that an operator may take on small images [s, bytes], and what the size of an
 #: image adds: the slowest operator takes 15 s on a megapixel, and 12 float32 copies are enough.
 SECONDS, SECONDS_PER_MEGAPIXEL = 30.0, 30.0

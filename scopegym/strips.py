@@ -24,9 +24,11 @@ class Strip(NamedTuple):
     inner: slice
 
 
-def strips(shape: tuple[int, ...], margin: int = 0, size: int = WHOLE) -> Iterator[Strip]:
-    """The rows of an image, in order: all at once up to ``size`` [px], else in strips of about that
-    size and at least twice the margin high, with ``margin`` rows around as far as there are any."""
+def strips(shape: tuple[int, ...], margin: int = 0, size: int | None = None) -> Iterator[Strip]:
+    """The rows of an image, in order: all at once up to ``size`` [px] (default: 512 x 512), else in
+    strips of about that size and at least twice the margin high, with ``margin`` rows around as far
+    as there are any."""
+    size = WHOLE if size is None else size
     height, width = shape[0], shape[1]
     rows = height if height * width <= size else max(size // width, 2 * margin, 1)
     for top in range(0, height, rows):

@@ -140,7 +140,7 @@ class Problem:
     task: Task
     reward: Reward = None  # type: ignore[assignment]
     cache: Cache = field(default_factory=Cache)
-    limits: Limits = None  # type: ignore[assignment]
+    limits: Limits = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.reward is None:

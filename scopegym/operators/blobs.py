@@ -26,8 +26,9 @@ from scopegym.operators.peaks import by_area
 from scopegym.space import Integer, Real, Scale
 from scopegym.strips import strips
 
-#: Limits that keep pruning below about 400 MB whatever is asked for, in images up to 2048 x 2048 px;
-#: in larger ones they grow with the area. Such a field at a spacing of 5 px holds 170,000 columns.
+#: Limits that keep pruning below about 400 MB whatever is asked for, in images up to 2048 x 2048
+#: px; in larger ones they grow with the area. Such a field at a spacing of 5 px holds 170,000
+#: columns.
 MAX_CANDIDATES = 200_000
 MAX_PAIRS = 1_000_000
 #: Pairs whose disks are compared at a time.

@@ -256,7 +256,7 @@ def nearest_centre(features: Features) -> Array:
     nearest = np.empty(features.shape, np.int32)
     for strip in strips(features.shape):
         block = nearest[strip.rows]
-        pixels = np.indices(block.shape).reshape(2, -1).T + (strip.rows.start, 0)
+        pixels = np.indices(block.shape).reshape(2, -1).T + np.array((strip.rows.start, 0))
         block[:] = tree.query(pixels)[1].reshape(block.shape)
     return nearest
 
@@ -269,7 +269,7 @@ def upsample(features: Features, clusters: Array) -> Labels:
     # Of equal areas the one that comes first in the image.
     first = [int(np.argmax(drawn == number)) for number in range(len(found))]
     rank = np.empty(len(found), dtype=np.int32)
-    rank[np.lexsort((first, -area))] = np.arange(len(found))
+    rank[np.lexsort((np.array(first), -area))] = np.arange(len(found))
     return Labels(looked_up(rank, drawn))
 
 

@@ -523,9 +523,7 @@ def local_power(pixels: Array, centres: Grid, half: int, frequencies: Array) -> 
         found = np.abs(spectra) ** 2
         total = found.sum(axis=1, keepdims=True)
         flat = total <= FLAT
-        power[first : first + len(found)] = np.where(
-            flat, 0.0, found / np.where(flat, 1.0, total)
-        )
+        power[first : first + len(found)] = np.where(flat, 0.0, found / np.where(flat, 1.0, total))
     return power
 
 
