@@ -54,15 +54,16 @@ class MemoryExceededError(ScopegymError, MemoryError):
 
 
 @contextmanager
-def limited(limits: Limits) -> Iterator[None]:
+def limited(limits: Limits, name: str = "it") -> Iterator[None]:
     """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryExceededError
-    past the memory. Blocks may lie in each other; each has its own limits."""
-    with _within_memory(limits.nbytes), _within_time(limits.seconds):
+    past the memory, both with the ``name`` of what is limited. Blocks may lie in each other; each
+    has its own limits."""
+    with _within_memory(limits.nbytes, name), _within_time(limits.seconds, name):
         yield
 
 
 @contextmanager
-def _within_time(seconds: float) -> Iterator[None]:
+def _within_time(seconds: float, name: str) -> Iterator[None]:
     # Windows has no alarm.
     if not _in_main_thread() or not hasattr(signal, "SIGALRM"):
         yield
@@ -72,7 +73,7 @@ def _within_time(seconds: float) -> Iterator[None]:
     def stop(*signal_and_frame: object) -> None:
         del signal_and_frame
         if running:
-            raise LimitExceededError(f"took longer than {seconds:g} s")
+            raise LimitExceededError(f"{name} took longer than {seconds:g} s")
 
     former = signal.signal(signal.SIGALRM, stop)
     start = time.monotonic()
@@ -89,14 +90,14 @@ def _within_time(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _within_memory(nbytes: int) -> Iterator[None]:
+def _within_memory(nbytes: int, name: str) -> Iterator[None]:
     try:
         with _addresses(nbytes):
             yield
     except Exception as error:
         if isinstance(error, MemoryExceededError) or not _out_of_memory(error):
             raise
-        raise MemoryExceededError(f"needs more than {nbytes / 2**30:.3g} GiB") from None
+        raise MemoryExceededError(f"{name} needs more than {nbytes / 2**30:.3g} GiB") from None
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def test_they_grow_with_the_image():
 
 def test_they_say_what_was_exceeded_and_leave_nothing():
     before = state()
-    late, much = r"^took longer than 0\.1 s$", r"^needs more than 0\.25 GiB$"
+    late, much = r"^it took longer than 0\.1 s$", r"^it needs more than 0\.25 GiB$"
     with pytest.raises(LimitExceededError, match=late), limited(Limits(seconds=0.1)):
         time.sleep(5)
     with pytest.raises(MemoryExceededError, match=much), limited(Limits(nbytes=2**28)):

@@ -131,8 +131,8 @@ class Trial:
 class Problem:
     """One calibrated image, what physics expects of it, and the task.
 
-    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow that
-    is tried, and each judgement, may take; by default they grow with the image.
+    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow,
+    and each judgement of a trial, may take; by default they grow with the image.
     """
 
     micrograph: Micrograph
@@ -171,8 +171,8 @@ class Problem:
             )
 
     def run(self, workflow: Workflow) -> State:
-        """Carry out a workflow on this image, with this problem's cache."""
-        return workflow.run(self.micrograph, self.prior, cache=self.cache)
+        """Carry out a workflow on this image, with this problem's cache and limits."""
+        return workflow.run(self.micrograph, self.prior, cache=self.cache, limits=self.limits)
 
     def judge(self, state: State) -> Score:
         """The score of a state, taken from the cache where the same results were judged before."""
@@ -206,34 +206,18 @@ class Problem:
         """Carry out and judge a workflow, each step and the judgement within the limits. One that
         fails is recorded, with the worst score; so is a judgement that exceeds its limits."""
         start = time.perf_counter()
-        score, failure = self.reward.worst, None
-        state = State.start(self.source)
-        step = None
+        state, score, failure = None, self.reward.worst, None
         try:
-            with using(self.cache):
-                for step in workflow:
-                    with limited(self.limits):
-                        state = step.operator.apply(state, step.params, self.prior)
+            state = self.run(workflow)
         except Exception as error:
-            failure = _reason(error, "" if step is None else step.op)
+            kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+            failure = f"{kind}{error}".rstrip(".")
         ran = time.perf_counter()
-        if failure is None:
+        if state is not None:
             try:
-                with limited(self.limits):
+                with limited(self.limits, f"The reward {self.reward.name}"):
                     score = self.judge(state)
-            except EXCEEDED as error:
-                failure = _reason(error, f"The reward {self.reward.name}")
+            except (LimitExceededError, MemoryExceededError) as error:
+                failure = str(error)
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)
-
-
-#: What limits raise.
-EXCEEDED = (LimitExceededError, MemoryExceededError)
-
-
-def _reason(error: Exception, what: str) -> str:
-    """Why something failed, in a line."""
-    if isinstance(error, EXCEEDED):
-        return f"{what} {error}"
-    kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
-    return f"{kind}{error}".rstrip(".")
