@@ -16,7 +16,7 @@ from scopegym.cache import using
 from scopegym.envs.actions import Actions, Draft
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
-from scopegym.limits import Limits, limited
+from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.rewards.base import Score
 from scopegym.workflow import Step, Workflow
 
@@ -45,11 +45,12 @@ class Stats:
 
 @dataclass(frozen=True)
 class Rules:
-    """What can be done in an episode, for how long, and within which limits."""
+    """What can be done in an episode, for how long, and within which limits: by default those of
+    the problem."""
 
     actions: Actions
     horizon: int
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -134,10 +135,9 @@ class Episode:
         executions = self.executions + 1
         hits, misses = cache.hits, cache.misses
         start = time.perf_counter()
-        try:
-            with using(cache), limited(self.rules.limits):
-                state = step.operator.apply(self.state, step.params, problem.prior)
-        except Exception as error:  # whatever an operator raises, the search goes on
+        limits = self.rules.limits or problem.limits
+
+        def failed(error: Exception) -> Episode:
             stats.failures += 1
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return replace(
@@ -147,14 +147,25 @@ class Episode:
                 failure=f"{step.op}: {reason}",
                 reward=-FAILED,
             )
+
+        try:
+            with using(cache), limited(limits):
+                state = step.operator.apply(self.state, step.params, problem.prior)
+        except Exception as error:  # whatever an operator raises, the search goes on
+            return failed(error)
         finally:
             ran = time.perf_counter()
             stats.seconds["operators"] += ran - start
             stats.cache_hits += cache.hits - hits
             stats.cache_misses += cache.misses - misses
-        score = problem.judge(state)
-        judged = time.perf_counter()
-        stats.seconds["reward"] += judged - ran
+        try:
+            with limited(limits, f"the reward {problem.reward.name}"):
+                score = problem.judge(state)
+        except (LimitExceededError, MemoryExceededError) as error:
+            return failed(error)
+        finally:
+            judged = time.perf_counter()
+            stats.seconds["reward"] += judged - ran
         return replace(
             self,
             draft=None,

@@ -16,6 +16,7 @@ from scopegym.answers.base import Adversary
 from scopegym.artifacts import Artifact, Source, State
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
+from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
@@ -183,7 +184,8 @@ class Trial:
 class Problem:
     """One calibrated image, what physics expects of it, and the task.
 
-    ``reward`` replaces the task's own where given.
+    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow,
+    and each judgement of a trial, may take; by default they grow with the image.
     """
 
     micrograph: Micrograph
@@ -191,10 +193,13 @@ class Problem:
     task: Task
     reward: Reward = None  # type: ignore[assignment]
     cache: Cache = field(default_factory=Cache)
+    limits: Limits = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.reward is None:
             object.__setattr__(self, "reward", self.task.reward)
+        if self.limits is None:
+            object.__setattr__(self, "limits", Limits.of(self.micrograph.shape))
         if self.micrograph.data.ndim != 2:
             raise ScopegymError(
                 f"Task {self.task.name} takes one image; '{self.micrograph.name}' is a stack of "
@@ -219,8 +224,8 @@ class Problem:
             )
 
     def run(self, workflow: Workflow) -> State:
-        """Carry out a workflow on this image, with this problem's cache."""
-        return workflow.run(self.micrograph, self.prior, cache=self.cache)
+        """Carry out a workflow on this image, with this problem's cache and limits."""
+        return workflow.run(self.micrograph, self.prior, cache=self.cache, limits=self.limits)
 
     def judge(self, state: State) -> Score:
         """The score of a state, taken from the cache where the same results were judged before."""
@@ -251,15 +256,21 @@ class Problem:
         return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
-        """Carry out and judge a workflow. One that fails is recorded, with the worst score."""
+        """Carry out and judge a workflow, each step and the judgement within the limits. One that
+        fails is recorded, with the worst score; so is a judgement that exceeds its limits."""
         start = time.perf_counter()
-        state, failure = None, None
+        state, score, failure = None, self.reward.worst, None
         try:
             state = self.run(workflow)
         except Exception as error:
             kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
             failure = f"{kind}{error}".rstrip(".")
         ran = time.perf_counter()
-        score = self.reward.worst if state is None else self.judge(state)
+        if state is not None:
+            try:
+                with limited(self.limits, f"The reward {self.reward.name}"):
+                    score = self.judge(state)
+            except (LimitExceededError, MemoryExceededError) as error:
+                failure = str(error)
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)
