@@ -46,7 +46,6 @@ from scopegym.experiments.benchmark.verdict import (
     training_cost,
 )
 from scopegym.experiments.folders import MANIFEST
-from scopegym.experiments.solve import TIE
 from scopegym.experiments.train import VALIDATION
 from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
@@ -166,7 +165,7 @@ def test_tables_hold_every_run_and_every_trial(done: Path):
         assert run_of["executions"].is_monotonic_increasing
         # The policy's workflows and the tree's may lack what the task obliges to.
         if base(run_of["agent"].iloc[0]) not in ("tree", "ppo"):
-            assert (run_of["best"] - run_of["score"] <= TIE + 1e-9).all()
+            assert (run_of["best"] - run_of["score"] <= tasks["atoms"].tie + 1e-9).all()
     last = curves[curves["regime"] == "A"].groupby(["agent", "image", "seed"]).last()
     mine = runs[runs["regime"] == "A"].set_index(["agent", "image", "seed"]).loc[last.index]
     for column in ("score", "truth", "executions"):
