@@ -64,7 +64,7 @@ def unseen(name: str, index: int) -> tuple[float, ...]:
         trial = Policy.load(folder(name)).propose(problem)
         spent = trial.executions
     seconds = time.perf_counter() - start
-    found = problem.run(trial.workflow).points
+    found = problem.run(trial.workflow).need(Points)
     f1 = agreement(problem.micrograph.truth, found, problem.prior)
     return f1, trial.score.value, spent, seconds
 
@@ -169,7 +169,7 @@ def real(data: Path, policies: list[str]) -> None:
         trials += [Policy.load(folder(policy)).propose(problem) for policy in policies]
         cells = []
         for trial in trials:
-            points = problem.run(trial.workflow).points
+            points = problem.run(trial.workflow).need(Points)
             said = f"{trial.score.value:.3f}"
             if truth is not None:
                 radius = expectation.prior.scale_px / 4

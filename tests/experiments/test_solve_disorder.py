@@ -130,7 +130,7 @@ def test_nothing_is_found_where_nothing_is_disordered():
 def test_one_workflow_comes_near_the_truth():
     micrograph = simulated(seed=4)
     problem = Problem(micrograph, PRIOR, tasks["disorder"])
-    labels = problem.run(tasks["disorder"].expert).labels
+    labels = problem.run(tasks["disorder"].expert).need(Labels)
     assert labels is not None and isinstance(micrograph.truth, Labels)
     assert mask_overlap(labels, micrograph.truth) > 0.6
 

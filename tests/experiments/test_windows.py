@@ -185,7 +185,7 @@ def test_windows_succeed_where_one_setting_fails():
     problem = Problem(image, prior, tasks["atoms"])
     by_windows = solved(problem, 128, 64)
     assert {s.trial.workflow for s in by_windows.windows} == {problem.task.expert}
-    one_setting = problem.run(problem.task.expert).points
+    one_setting = problem.run(problem.task.expert).need(Points)
     assert agreement(image.truth, one_setting, prior) < 0.9
     assert agreement(image.truth, by_windows.points, prior) > 0.99
 

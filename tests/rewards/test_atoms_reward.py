@@ -332,7 +332,7 @@ def test_score_ranks_workflows_as_f1_does(name, noise):
     for _ in range(60):
         trial = problem.evaluate(workflow := encoding.sample(rng))
         if trial.failure is None:
-            found = problem.run(workflow).points
+            found = problem.run(workflow).need(Points)
             scores.append(trial.score.value)
             f1.append(match_points(found, truth(problem), radius, margin).f1)
     assert len(scores) > 50
