@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from scopegym.answers import Kind, described
+from scopegym.answers.base import Adversary
 from scopegym.artifacts import Artifact, Source, State
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
@@ -31,6 +35,17 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Nouns:
+    """What a task's answers are called, in the plural: what the prior counts; and of a map on a
+    background its regions, and what is ``inside`` and ``outside`` of them."""
+
+    counted: str = "points"
+    region: str = "regions"
+    inside: str = "inside"
+    outside: str = "outside"
+
+
+@dataclass(frozen=True)
 class Task:
     """Operators allowed, reward, horizon [operator executions per episode], the workflow that an
     expert would try first, and a sampler of training problems.
@@ -38,7 +53,9 @@ class Task:
     ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
     parameters that matter most, as ``operator.parameter``, most important first. ``least_field``
     is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
-    nothing, where that is an answer: what is chosen has to beat it.
+    nothing, where that is an answer: what is chosen has to beat it. Values that differ by no more
+    than ``tie`` are the same. ``few`` operator executions are a proposal; more is a search.
+    ``adversaries`` make wrong answers for an audit, beside those of the kind of answer.
     """
 
     name: str
@@ -51,7 +68,17 @@ class Task:
     sample: Callable[[np.random.Generator], Problem]
     least_field: float = 2.0
     null: Workflow | None = None
+    nouns: Nouns = Nouns()
+    #: A rank in ``image_evidence`` is known to half a per cent.
+    tie: float = 0.005
+    few: int = 5
+    adversaries: tuple[Adversary, ...] = ()
     __doc__: str = field(default="", repr=False)
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What there is to say of its answers."""
+        return described(self.answer)
 
     @property
     def answer(self) -> type[Artifact]:
@@ -91,15 +118,33 @@ class Task:
             waiting = [o for o in waiting if o not in joining]
             names = (*slot.operators, *(o.name for o in joining))
             opened.append(Slot(slot.name, names, slot.optional))
+        for operator in waiting:
+            read = " and ".join(kind.__name__ for kind in operator.inputs)
+            raise ScopegymError(
+                f"The operator '{operator.name}' asks to be an action of task {self.name}, but no "
+                f"slot of it reads {read} and gives {operator.output.__name__}."
+            )
         return tuple(opened)
 
 
 class _Tasks(Registry[Task]):
     """The tasks, each also an environment of Gymnasium under its id."""
 
+    def __init__(self) -> None:
+        super().__init__("task")
+        self._homes: dict[str, str] = {}
+
     def add(self, entry: Task) -> Task:
         import gymnasium
 
+        # The module that registers it: another one must not take a task's place.
+        home = sys._getframe(1).f_globals["__name__"]
+        if entry.name in self and self._homes[entry.name] != home:
+            raise ScopegymError(
+                f"The task '{entry.name}' of {home} exists already in {self._homes[entry.name]}; "
+                "give it another name."
+            )
+        self._homes[entry.name] = home
         added = super().add(entry)
         gymnasium.registry.pop(entry.env_id, None)  # a plug-in loaded again replaces itself
         gymnasium.register(
@@ -111,7 +156,15 @@ class _Tasks(Registry[Task]):
 
 
 #: All tasks by short name.
-registry: Registry[Task] = _Tasks("task")
+registry: Registry[Task] = _Tasks()
+
+
+def check_operators() -> None:
+    """Raise ScopegymError when an operator asks for a task that there is not, or where no slot of
+    the task takes it."""
+    for operator in operators.values():
+        for name in operator.tasks:
+            registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from scopegym import cache
-from scopegym.artifacts import KINDS, Artifact, Image, Points, Source, State, digest
+from scopegym.artifacts import Artifact, Image, Points, Source, State, digest, is_kind
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.prior import Prior
@@ -151,7 +151,7 @@ class Operator:
             result: Artifact = self.function(*self._read(state, prior), **pixels)
             return result.derived(derivation)
 
-        return state.having(cache.current().get(derivation, compute))
+        return state.with_artifact(cache.current().get(derivation, compute))
 
 
 #: All operators by name.
@@ -196,10 +196,8 @@ def declare(
         else:
             inputs.append(_readable(name, parameter.name, hint))
     output = hints.get("return")
-    if output not in KINDS.values():
-        raise ScopegymError(
-            f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}."
-        )
+    if not is_kind(output):
+        raise ScopegymError(f"Operator {name} must return a kind of artifact, such as Points.")
     return Operator(
         name=name,
         function=function,
@@ -229,7 +227,7 @@ def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
 
 
 def _readable(name: str, argument: str, hint: Any) -> Any:
-    if hint is Source or hint is Prior or hint in KINDS.values():
+    if hint is Source or hint is Prior or is_kind(hint):
         return hint
     raise ScopegymError(
         f"Argument '{argument}' of {name} must be an artifact or a Prior, or stand behind '*'."
