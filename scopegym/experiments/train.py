@@ -479,7 +479,7 @@ def kept(out: Path) -> str:
         return f"Stopped before the first update; there is no checkpoint in '{out}'."
     return (
         f"Stopped; the checkpoint in '{out}' has {steps:,} steps, and the same command with "
-        "--resume goes on from there."
+        "--resume continues from there."
     )
 
 
