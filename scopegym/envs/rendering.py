@@ -54,7 +54,7 @@ def _said(episode: Episode) -> str:
 
 @singledispatch
 def draw(artifact: Artifact | None, axes: Any) -> None:
-    """Lay an artifact over the image; what has no place in it leaves no trace."""
+    """Draw an artifact over the image; one without positions draws nothing."""
 
 
 @draw.register

@@ -148,7 +148,7 @@ def agglomerative(
     clusters: Annotated[int, Integer(1, 8)] = 2,
     linkage: Annotated[str, Choice(("ward", "average", "complete"))] = "ward",
 ) -> Labels:
-    """Join the most similar clusters until this many are left.
+    """Join the most similar clusters until ``clusters`` are left.
 
     The tree is grown on 2,000 places at most; the others join the cluster with the nearest mean.
     Raises ScopegymError for more clusters than centres.

@@ -428,7 +428,7 @@ def local_fourier(
 
     For each ring of frequencies: its share of the power, and the strength of its 2-, 4-, .. fold
     angular modulation up to twice ``harmonics`` (a power spectrum has even folds only). Grains of
-    one crystal look alike, other crystals do not. ``patch``, ``finest`` and the errors are those
+    one crystal look the same, other crystals do not. ``patch``, ``finest`` and the errors are those
     of ``power_spectrum``. Values ``[N, D]`` in 0..1.
     """
     half = whole("patch", patch)
