@@ -98,7 +98,7 @@ class Policy:
 
     @cached_property
     def network(self) -> Network:
-        """The network of the policy."""
+        """What it thinks with."""
         return Network(self.weights)
 
     def probabilities(self, episode: Episode) -> Array:
@@ -114,7 +114,7 @@ class Policy:
     def play(
         self, problem: Problem, rng: np.random.Generator | None = None, horizon: int | None = None
     ) -> Episode:
-        """One whole episode: the most probable action at each step, or with ``rng`` a draw.
+        """One whole episode: the likeliest action each time, or with ``rng`` a draw.
 
         ``horizon`` allows fewer operator executions than in training.
         """
@@ -129,7 +129,7 @@ class Policy:
         return episode
 
     def propose(self, problem: Problem, most: int | None = None) -> Trial:
-        """The workflow of one episode, without its dead steps and with the task's mandatory ones.
+        """The workflow of one episode, without what it replaced and with what the task obliges to.
 
         ``executions`` counts all operators that ran to get there, and the seconds are theirs.
         ``most`` allows fewer executions than in training, the last kept for such an obligation.
@@ -208,9 +208,8 @@ class Policy:
         for entry, now in zip(self.spec["operators"], described, strict=True):
             if entry["values"] != now["values"]:
                 raise ScopegymError(
-                    f"The policy '{folder}' was trained with other parameter values of "
-                    f"{entry['name']}: {entry['values']}, where this version has "
-                    f"{now['values']}. Train it again."
+                    f"The policy '{folder}' knows other parameter values of {entry['name']}: "
+                    f"{entry['values']}, where this version has {now['values']}. Train it again."
                 )
         names = list(self.observer.names)
         if self.spec["features"] != names:
@@ -243,7 +242,7 @@ class Policy:
         if not (len(low) == len(high) == count and all(map(le, low, high))):
             raise ScopegymError(
                 f"The domain of the policy '{folder}' must be {count} rising ranges of features; "
-                "without it the policy cannot detect images that it does not fit."
+                "without it nobody knows which images it fits."
             )
 
 
@@ -314,7 +313,7 @@ def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
     if hashlib.sha256(content).hexdigest() != spec["sha256"]:
         raise ScopegymError(
             f"'{folder / WEIGHTS}' is not the file that the policy was saved with (its hash "
-            "differs): it is damaged or was replaced."
+            "differs): it is damaged or was exchanged."
         )
     try:
         return load(content)
