@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Solving needs the agents and their libraries; whoever only applies operators does not.
+    # Solving needs the agents and their libraries; applying operators does not.
     if name in ("Result", "solve"):
         from scopegym.experiments import solve as module
 

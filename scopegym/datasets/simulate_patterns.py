@@ -341,9 +341,11 @@ def two_phases(
     angle_deg: float = 0.0,
     **disturbances: Any,
 ) -> Micrograph:
-    """An oblique phase below a rectangular one, after the mu and Laves phases of paper 003, fig. 4.
+    """An oblique phase below a rectangular one.
 
-    The cells are stand-ins with the lattices and the density of those phases, not the crystals.
+    The cells have the lattices and the density of a mu and a Laves phase, but are not these
+    crystals. After Wang, Freysoldt and Liebscher, Semi-automated segmentation of atomic-resolution
+    microscopy images with unsupervised machine learning, figure 4.
     """
     oblique = np.array([(0.0, 1.0), (-2.2 * math.sin(1.75), 2.2 * math.cos(1.75))])
     rectangular = np.array([(0.0, 1.7), (-2.5, 0.0)])

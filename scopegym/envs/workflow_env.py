@@ -106,7 +106,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
     ) -> tuple[dict[str, Array], float, bool, bool, dict[str, Any]]:
         """Take one micro-step."""
         if self.episode is None or self.episode.ended:
-            raise ScopegymError("The episode is over or has not begun: call reset() first.")
+            raise ScopegymError("The episode has ended or has not started: call reset() first.")
         start = time.perf_counter()
         with devices.using(self.device):
             self.episode = self.episode.play(int(action), self.stats)

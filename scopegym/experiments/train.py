@@ -440,7 +440,7 @@ class _Course:
         if mine != theirs:
             raise ScopegymError(
                 f"The checkpoint in '{self.output.folder}' is of task {theirs[0]} with other "
-                f"operators than task {mine[0]} has now; begin anew without --resume."
+                f"operators than task {mine[0]} has now; start again without --resume."
             )
         try:
             model.policy.load_state_dict(checkpoint["policy"])
@@ -450,7 +450,7 @@ class _Course:
         except Exception as error:  # whatever torch makes of tensors that do not fit
             raise ScopegymError(
                 f"The checkpoint in '{self.output.folder}' does not fit this training ({error}); "
-                "begin anew without --resume."
+                "start again without --resume."
             ) from None
         model.num_timesteps, model.executions = checkpoint["steps"], checkpoint["executions"]
         self.seconds_before = checkpoint["seconds"]
@@ -479,7 +479,7 @@ def kept(out: Path) -> str:
         return f"Stopped before the first update; there is no checkpoint in '{out}'."
     return (
         f"Stopped; the checkpoint in '{out}' has {steps:,} steps, and the same command with "
-        "--resume goes on from there."
+        "--resume continues from there."
     )
 
 
@@ -492,7 +492,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     if not path.is_file():
-        raise ScopegymError(f"There is no '{path}' to go on from; begin without --resume.")
+        raise ScopegymError(f"There is no checkpoint '{path}'; start without --resume.")
     content = read_bytes(path, LARGEST_CHECKPOINT, "The checkpoint")
     try:
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)

@@ -479,7 +479,7 @@ def _doubts(windows: Sequence[Solved]) -> list[str]:
     if low:
         doubts.append(
             f"{len(low)} of {len(windows)} windows score below {DOUBTFUL:g}, {low[0].window} among "
-            "them: look twice."
+            "them: check the result."
         )
     return doubts
 

@@ -1,6 +1,8 @@
-"""Image to features: how well each place agrees with its own shifted, turned or mirrored self.
+"""Image to features: how well each place agrees with its shifted, rotated or mirrored copy.
 
-Scores are Pearson correlations of a patch with its transformed self (paper 003, equation 2).
+Scores are Pearson correlations of a patch with its transformed copy (Wang, Freysoldt and
+Liebscher, Semi-automated segmentation of atomic-resolution microscopy images with unsupervised
+machine learning, equation 2; cited below as Wang et al.).
 A descriptor carries the centres it was computed at, because patch and window keep a margin. The
 stride is a length in spacings like the sizes: it is the precision of a boundary, which physics
 sets in spacings, and so the number of centres does not change with magnification.
@@ -24,7 +26,7 @@ from scopegym.operators.base import operator
 from scopegym.space import Choice, Integer, Scale
 from scopegym.strips import WHOLE, precision
 
-#: Rotations scored [degrees] (paper 003, section II.A.2).
+#: Rotations scored [degrees] (Wang et al., section II.A.2).
 ROTATIONS = (60, 90, 120, 180)
 #: Mirror lines scored [degrees from the x axis, counter-clockwise on the screen].
 MIRRORS = tuple(range(0, 180, 18))
@@ -120,12 +122,12 @@ def translation_symmetry(
     stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
     shifts: Annotated[int, Choice((9, 25, 49, 81, 121, 225))] = 81,
 ) -> Features:
-    """Correlate each square patch with the patches shifted by up to ``window`` (y and x) [px].
+    """Correlate each square patch with patches shifted by up to ``window`` (y and x) [px].
 
     ``patch`` is half the side of the square and ``stride`` the distance of the centres, rounded
     to whole pixels. ``shifts`` is a square number: that many shifts taken evenly from the window.
     Values ``[N, shifts]`` in -1..1, 0 where either patch is flat. Raises ScopegymError when the
-    image is smaller than window and patch. Source: paper 003, equations 2 and 3.
+    image is smaller than window and patch. Source: Wang et al., equations 2 and 3.
     """
     reach, half = whole("window", window), whole("patch", patch)
     chosen = even_shifts(reach, shifts)
@@ -261,12 +263,12 @@ def rotation_symmetry(
     patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
     stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
 ) -> Features:
-    """Correlate each circular patch with itself turned by 60, 90, 120 and 180 degrees.
+    """Correlate each circular patch with itself rotated by 60, 90, 120 and 180 degrees.
 
     ``patch`` is the radius of the disk [px]. The best score among the centres within ``window``
-    (y and x) [px] stands for a place, so that the values ``[N, 4]`` do not depend on where in the
-    cell a centre falls. Values in -1..1, 0 where patches are flat. Raises ScopegymError when the
-    image is smaller than window and patch. Source: paper 003, equation 2 and section II.A.2.
+    (y and x) [px] is the score of a place, so the values ``[N, 4]`` do not depend on where in the
+    cell a centre lies. Values in -1..1, 0 where patches are flat. Raises ScopegymError when the
+    image is smaller than window and patch. Source: Wang et al., equation 2 and section II.A.2.
     """
     operations = [partial(turned, degrees=angle) for angle in ROTATIONS]
     names = tuple(f"turn {angle}" for angle in ROTATIONS)
@@ -284,8 +286,8 @@ def reflection_symmetry(
     """Correlate each circular patch with itself mirrored in ten lines, one every 18 degrees.
 
     ``patch`` is the radius of the disk [px]. The best score among the centres within ``window``
-    (y and x) [px] stands for a place. Values ``[N, 10]`` in -1..1, 0 where patches are flat.
-    Raises ScopegymError when the image is smaller than window and patch. Source: paper 003,
+    (y and x) [px] is the score of a place. Values ``[N, 10]`` in -1..1, 0 where patches are flat.
+    Raises ScopegymError when the image is smaller than window and patch. Source: Wang et al.,
     equation 2 and section II.A.2.
     """
     operations = [partial(mirrored, degrees=angle) for angle in MIRRORS]
@@ -465,7 +467,7 @@ def local_fourier(
 
     For each ring of frequencies: its share of the power, and the strength of its 2-, 4-, .. fold
     angular modulation up to twice ``harmonics`` (a power spectrum has even folds only). Grains of
-    one crystal look alike, other crystals do not. ``patch``, ``finest`` and the errors are those
+    one crystal look the same, other crystals do not. ``patch``, ``finest`` and the errors are those
     of ``power_spectrum``. Values ``[N, D]`` in 0..1.
     """
     half = whole("patch", patch)

@@ -28,10 +28,10 @@ def boundary_length(labels: Labels, prior: Prior) -> float:
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def boundary_straightness(labels: Labels, prior: Prior) -> float:
-    """Length that remains of the boundaries when they are smoothed over one spacing.
+    """Share of the boundaries' length that remains after smoothing over one spacing.
 
-    A grain boundary is flat on the scale of a cell; what wiggles there is noise. An undivided
-    image has nothing crooked: 1.
+    A grain boundary is straight on the scale of a cell; faster changes are noise. An undivided
+    image gets 1.
     """
     length = _length(labels.map)
     if length == 0:

@@ -292,7 +292,7 @@ def test_everything_may_fail(tmp_path, monkeypatch):
     monkeypatch.setattr(regimes, "judged", broken)
     found = run(tmp_path / "out", names=["expert", "ppo"])
     assert not found["passed"] and found["regimes"]["B"]["break_even"]["seconds"] is None
-    assert "No run tells" in found["regimes"]["B"]["text"]
+    assert "No run gives" in found["regimes"]["B"]["text"]
 
 
 # --- problems -------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_break_even_by_hand():
     assert paid["break_even"] == {"seconds": pytest.approx(100), "executions": pytest.approx(200)}
     assert "pays after 100 images" in paid["text"]
     unknown = paying({"agents": agents_of}, Cost(None, None, 1, "spec.json"))
-    assert unknown["break_even"]["seconds"] is None and "does not say" in unknown["text"]
+    assert unknown["break_even"]["seconds"] is None and "does not record" in unknown["text"]
     slow = {**agents_of, "ppo": {"seconds": {"total": 7.0}, "executions": 2.5}}
     assert "never pays" in paying({"agents": slow}, Cost(600.0, 1.0, 1, ""))["text"]
 
@@ -546,7 +546,7 @@ def test_a_users_images_without_truth(scopegym, folder, tmp_path):
     assert {*pd.read_parquet(out / "runs.parquet").query("regime == 'B'")["image"]} == {"1.tif"}
     assert found["settings"]["measure"] is None
     assert found["regimes"]["A"]["agents"]["random"]["truth"] is None
-    assert any("No truth is known" in note for note in found["notes"])
+    assert any("truth of these images is not known" in note for note in found["notes"])
     assert pd.read_parquet(out / "runs.parquet")["truth"].isna().all()
     assert scopegym("run", out / "workflows.csv", "--check", "--out", tmp_path / "again")[0] == 0
     # The same images in other files, and changed pixels.

@@ -1,4 +1,4 @@
-"""Reproductions: the contract of each, the pieces of paper 003, and the full run."""
+"""Reproductions: contracts, the parts of Wang, Freysoldt and Liebscher, and the full run."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "begin without --resume"),
+        (None, "start without --resume"),
         (b"", "no checkpoint"),
         (pickle.dumps(Bomb()), "no checkpoint"),
         (b"PK\x03\x04 not really a zip", "no checkpoint"),

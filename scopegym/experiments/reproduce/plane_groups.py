@@ -27,7 +27,8 @@ from scopegym.datasets.simulate_patterns import (
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 
-#: Plane groups by their Patterson symmetry (paper 003, table I).
+#: Plane groups by their Patterson symmetry (Wang, Freysoldt and Liebscher, table I; title in
+#: ``reproduce.symmetry``).
 PATTERSON: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("p1", "p2"), "p2"),

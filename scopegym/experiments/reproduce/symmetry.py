@@ -71,10 +71,12 @@ class Segmentation:
 
 @reproduction
 def symmetry(out: Path, seed: int) -> list[Claim]:
-    """Segmentation by symmetry descriptors (Wang, Freysoldt and Liebscher, paper 003).
+    """Segmentation by symmetry descriptors, after Wang, Freysoldt and Liebscher.
 
-    Two phases by translation; two grains by reflection and by rotation; a precipitate with twin
-    and stacking fault; separability against variance; plane groups against Patterson symmetry.
+    Semi-automated segmentation of atomic-resolution microscopy images with unsupervised machine
+    learning. Two phases by translation; two grains by reflection and by rotation; a precipitate
+    with twin and stacking fault; separability over variance; plane groups and their Patterson
+    symmetry.
     """
     return [
         phases(out, seed),
@@ -123,7 +125,7 @@ def phases(out: Path, seed: int, size: int = SIZE) -> Claim:
     draw_images(out / "phases.png", panels, wide.image)
     return Claim(
         "two phases",
-        "Translation descriptors tell an oblique phase from a rectangular one (figure 4).",
+        "Translation descriptors separate an oblique phase from a rectangular one (figure 4).",
         "at least 0.97 of the pixels are right with shifts of several cells as in the paper, and "
         "0.99 with shifts within about a cell",
         wide.accuracy >= 0.97 and narrow.accuracy >= 0.99,
@@ -134,7 +136,7 @@ def phases(out: Path, seed: int, size: int = SIZE) -> Claim:
             "size_px": size,
         },
         "phases.png",
-        "Near the boundary long shifts lead out of the phase, which moves the boundary by up to a "
+        "Near the boundary long shifts end in the other phase, which moves the boundary by up to a "
         "spacing.",
     )
 
@@ -227,7 +229,7 @@ def precipitate(out: Path, seed: int, size: int = SIZE) -> Claim:
     draw_images(out / "precipitate.png", panels, image)
     return Claim(
         "precipitate",
-        "Twins and stacking faults of a precipitate show in the segmentation (figure 7).",
+        "The segmentation shows twins and stacking faults of a precipitate (figure 7).",
         "matrix, precipitate, twin and fault each have a label of their own, which at least 0.8 "
         "of their pixels carry",
         figures["labels_are_different"] and min(recall) >= 0.8,
@@ -359,7 +361,7 @@ def scores(
     right = 1 - len(wrong) / len(rows)
     return Claim(
         "scores",
-        "The pooled scores of turns and mirrors say which of them a pattern has (section II.A.2).",
+        "Pooled rotation and reflection scores tell which of these a pattern has (section II.A.2).",
         f"at least 0.95 of all operations lie on their side of {SYMMETRIC}, without noise",
         right >= 0.95,
         {
