@@ -18,7 +18,6 @@ from scopegym.artifacts import Labels, Points
 from scopegym.envs.problem import Trial
 from scopegym.experiments.findings import Finding, area_shares, by_area, found, noun
 from scopegym.experiments.maps import Map, maps
-from scopegym.experiments.outputs import recipe
 from scopegym.experiments.pictures import (
     PATTERNS,
     PICKS,
@@ -31,6 +30,7 @@ from scopegym.experiments.pictures import (
     length_name,
     telling_axes,
 )
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import Result
 from scopegym.experiments.templates import render
 from scopegym.experiments.windows import Windowed

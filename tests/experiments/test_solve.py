@@ -17,7 +17,8 @@ from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_
 from scopegym.envs.problem import Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area
-from scopegym.experiments.outputs import recipe, to_json
+from scopegym.experiments.outputs import to_json
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
 from scopegym.experiments.solve import TIE, Result, solve, soundest
 from scopegym.metrics import label_accuracy, match_points

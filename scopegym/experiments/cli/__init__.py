@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from scopegym import __version__
 from scopegym.errors import ScopegymError, one_line
 from scopegym.experiments.cli.apply import apply
 from scopegym.experiments.cli.audit import audit
@@ -22,6 +21,7 @@ from scopegym.experiments.cli.solve import demo, solve
 from scopegym.experiments.cli.train import train
 from scopegym.experiments.console import ClosedPipe, json_alone, printable, show, tell
 from scopegym.experiments.interrupt import INTERRUPTED, Stopped, on_interrupt
+from scopegym.version import __version__
 from scopegym.workers import stopping_on_sigterm
 
 #: Exit code when the reader of standard output has gone, as other commands have it.

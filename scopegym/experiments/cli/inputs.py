@@ -10,7 +10,7 @@ from scopegym.errors import ScopegymError
 
 def load_image(path: Path, pixel_size: str | None, frame: int | None) -> Any:
     """The image in a file, or one frame of the stack in it."""
-    from scopegym.micrograph import load
+    from scopegym.datasets.readers import load
 
     micrograph = load(path, pixel_size)
     return micrograph if frame is None else micrograph.frame(frame)
