@@ -12,8 +12,9 @@ from scopegym.agents.base import Front
 from scopegym.artifacts import Labels
 from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
+from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate import simulate_crystal
-from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_grains
+from scopegym.datasets.simulate_patterns import simulate_patterns, two_grains
 from scopegym.envs.problem import Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area

@@ -14,7 +14,7 @@ from scopegym.aggregates import interquartile_mean
 from scopegym.errors import one_line
 from scopegym.experiments.benchmark.regimes import EPISODE, EXPERT, POLICY, REFERENCE, TUNED
 from scopegym.experiments.benchmark.standings import Standings
-from scopegym.experiments.train import LOG
+from scopegym.experiments.training.checkpoint import LOG
 from scopegym.experiments.verdict import Line
 
 #: How much truth a searcher may lose against the expert while its score rises: one column in a

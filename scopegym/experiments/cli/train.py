@@ -69,8 +69,9 @@ def train(
     """Train a policy that writes workflows at once, on simulated images or on yours."""
     from scopegym.device import check
     from scopegym.envs import registry as tasks
-    from scopegym.experiments.train import Settings, kept
     from scopegym.experiments.train import train as carry_out
+    from scopegym.experiments.training.checkpoint import kept
+    from scopegym.experiments.training.settings import Settings
 
     load_plugins(plugin or ())
     chosen = tasks[task]
