@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 from scopegym import envs, operators, rewards
 from scopegym.crystal import Crystal
+from scopegym.datasets.readers import load
 from scopegym.errors import ScopegymError
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, reward_term
+from scopegym.version import __version__
 from scopegym.workflow import Recipe, Step, Workflow
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "ScopegymError",
     "Step",
     "Workflow",
+    "__version__",
     "envs",
     "load",
     "operator",

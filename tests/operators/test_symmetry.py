@@ -10,12 +10,8 @@ from scipy.ndimage import map_coordinates
 
 from scopegym import operators
 from scopegym.artifacts import Features, Image
-from scopegym.datasets.simulate_patterns import (
-    lattice,
-    plane_group_pattern,
-    simulate_patterns,
-    two_grains,
-)
+from scopegym.datasets.patterns import lattice, plane_group_pattern
+from scopegym.datasets.simulate_patterns import simulate_patterns, two_grains
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import Operator
 from scopegym.operators.symmetry import MIRRORS, ROTATIONS, even_shifts, rings

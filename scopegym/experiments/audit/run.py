@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from scopegym import __version__
 from scopegym.artifacts import Array
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
@@ -22,6 +21,7 @@ from scopegym.experiments.outputs import to_json
 from scopegym.experiments.verdict import Line
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
+from scopegym.version import __version__
 from scopegym.workers import Backend, WorkerDied, spread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 

@@ -15,7 +15,7 @@ from scopegym.envs.problem import Task
 from scopegym.errors import one_line
 from scopegym.experiments.benchmark.regimes import EXPERT, POLICY, REFERENCE, TUNED
 from scopegym.experiments.benchmark.standings import Standings
-from scopegym.experiments.train import LOG
+from scopegym.experiments.training.checkpoint import LOG
 from scopegym.experiments.verdict import Line
 
 #: A session at the microscope gives this many images; a training should pay within one.

@@ -17,13 +17,8 @@ from typing import Any
 import numpy as np
 
 from scopegym.artifacts import Array, Features, Labels
-from scopegym.datasets.simulate_patterns import (
-    Pattern,
-    halves,
-    plane_group,
-    plane_group_pattern,
-    simulate_patterns,
-)
+from scopegym.datasets.patterns import Pattern, plane_group, plane_group_pattern
+from scopegym.datasets.simulate_patterns import halves, simulate_patterns
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 
@@ -75,6 +70,8 @@ FINE_STRIDE_PX: Mapping[str, int] = MappingProxyType(
 )
 #: From this share of right pixels on, two groups count as told apart.
 TOLD_APART = 0.9
+#: Pooled score from which on a pattern counts as having an operation.
+SYMMETRIC = 0.9
 
 
 @dataclass(frozen=True)
