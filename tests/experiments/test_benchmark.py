@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import shutil
 from concurrent.futures import Future
 from dataclasses import replace
@@ -35,7 +36,7 @@ from scopegym.experiments.benchmark.searches import (
     timed,
     warm_started,
 )
-from scopegym.experiments.benchmark.setting import TEST, TUNING, Setting
+from scopegym.experiments.benchmark.setting import TEST, TUNING, Frame, Given, Setting
 from scopegym.experiments.benchmark.standings import Standings, standing
 from scopegym.experiments.benchmark.verdict import (
     Cost,
@@ -47,6 +48,7 @@ from scopegym.experiments.benchmark.verdict import (
 )
 from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.train import VALIDATION
+from scopegym.prior import Prior
 from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
@@ -556,6 +558,30 @@ def test_a_users_images_without_truth(scopegym, folder, tmp_path):
         "holds results of another run",
         "images",
     )
+
+
+def test_a_users_image_is_read_and_calibrated_once(tmp_path):
+    """However many searches run on it; each still begins with an empty cache."""
+    asked = []
+
+    class Counted:
+        """Says what is known of images, and counts how often it is asked."""
+
+        def images(self, path):
+            asked.append(f"read {path.name}")
+            return [ATOMS.sample(np.random.default_rng(0)).micrograph]
+
+        def problem(self, micrograph, task, reward):
+            asked.append(f"calibrate {micrograph.name}")
+            return Problem(micrograph, Prior(9.0, 40.0), task, reward), None
+
+    frames = tuple(Frame(name, Parcel(tmp_path / name), 0) for name in ("a.tif", "b.tif"))
+    given = Given(Counted(), frames)
+    first, again, other = (given.problem(index, ATOMS) for index in (0, 0, 1))
+    assert asked == ["read a.tif", "calibrate a.tif", "read b.tif", "calibrate b.tif"]
+    assert first.micrograph is again.micrograph and first.cache is not again.cache
+    assert other.micrograph.name == "b.tif" and len(again.cache) == 0
+    assert len(pickle.dumps(replace(given, known=None))) < 1000
 
 
 def test_the_best_workflows_replay_and_a_changed_score_is_noticed(scopegym, done, tmp_path):
