@@ -165,8 +165,8 @@ class Points(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Features(Artifact):
-    """Descriptors ``values`` ``[N, D]`` of the places ``centres_yx`` ``[N, 2]`` [px] in a field of
-    ``shape`` (H, W)."""
+    """Descriptors ``values`` ``[N, D]``, float64 or float32, of the places ``centres_yx``
+    ``[N, 2]`` [px] in a field of ``shape`` (H, W)."""
 
     values: Array
     centres_yx: Array
@@ -174,7 +174,8 @@ class Features(Artifact):
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        values = readonly(self.values, np.float64)
+        single = getattr(self.values, "dtype", None) == np.float32
+        values = readonly(self.values, np.float32 if single else np.float64)
         centres = readonly(np.reshape(self.centres_yx, (-1, 2)), np.float64)
         if values.ndim != 2 or len(values) != len(centres):
             raise ScopegymError(

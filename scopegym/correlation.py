@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -17,21 +19,40 @@ SHELL = (1.5, 2.6)
 BY_CHANCE = 2.5
 #: In small fields chance reaches any correlation; beyond this one it is a lattice all the same.
 CHANCE_AT_MOST = 0.25
+#: Side of the tiles that are transformed at a time [px].
+TILE = 1024
 
 
-def autocorrelation(values: Array) -> Array:
-    """Mean product ``[2 H, 2 W]`` of values ``[H, W]`` with themselves for every displacement, none
-    in the middle (H, W).
+def autocorrelation(values: Array, reach: Sequence[int]) -> Array:
+    """Mean product ``[2 Y + 1, 2 X + 1]`` of the deviations of values ``[H, W]`` from their mean
+    with themselves, for every displacement up to the ``reach`` (Y, X) [px], none in the middle.
 
-    Means over less than a quarter of the field are taken over a quarter: they would be chance.
+    Means over less than a quarter of the field are taken over a quarter: they would be chance. Each
+    tile is correlated with itself and what lies within reach, so that no more than a few tiles are
+    held in double precision.
     """
-    padded = tuple(2 * n for n in values.shape)
-    sums, counts = (
-        np.fft.irfft2(np.abs(np.fft.rfft2(what, padded)) ** 2, padded)
-        for what in (values, np.ones_like(values))
-    )
-    mean: Array = np.fft.fftshift(sums / np.maximum(counts, values.size / 4))
-    return mean
+    from scipy.fft import irfft2, next_fast_len, rfft2
+
+    mean = values.mean(dtype=np.float64)
+    shape, around = np.array(values.shape), np.array(reach)
+    sides = np.minimum(np.maximum(TILE, 2 * around), shape)
+    size = [next_fast_len(int(n), real=True) for n in sides + 2 * around]
+    spectrum = np.zeros((size[0], size[1] // 2 + 1), np.complex128)
+    for corner in product(*(range(0, n, side) for n, side in zip(shape, sides, strict=True))):
+        first = np.maximum(np.subtract(corner, around), 0)
+        last = np.minimum(np.add(corner, sides + around), shape)
+        wide = np.zeros(size)
+        low, high = first - corner + around, last - corner + around
+        wide[low[0] : high[0], low[1] : high[1]] = (
+            values[first[0] : last[0], first[1] : last[1]] - mean
+        )
+        (top, left), (bottom, right) = around, around + sides
+        tile = wide[top:bottom, left:right]
+        spectrum += rfft2(tile, size).conj() * rfft2(wide)
+    sums = irfft2(spectrum, size)[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
+    overlap = (n - np.abs(np.arange(-r, r + 1)) for n, r in zip(shape, reach, strict=True))
+    found: Array = sums / np.maximum(np.outer(*overlap), values.size / 4)
+    return found
 
 
 def periodicity(response: Array, spacing: float) -> float:
@@ -41,14 +62,16 @@ def periodicity(response: Array, spacing: float) -> float:
     a field of this size, 0, to twice that, 1. Fields that hold no second shell get 1: there is no
     telling.
     """
-    correlation = autocorrelation(response - response.mean())
-    offset = np.indices(correlation.shape) - np.array(correlation.shape)[:, None, None] // 2
-    distance = np.hypot(*offset)
-    near = (np.abs(offset) < np.array(response.shape)[:, None, None] / 2).all(axis=0)
-    shell = near & (distance > SHELL[0] * spacing) & (distance < SHELL[1] * spacing)
-    variance = correlation[distance == 0]
+    furthest = math.ceil(SHELL[1] * spacing)
+    # No further than half the field.
+    reach = [min(furthest, (n - 1) // 2) for n in response.shape]
+    correlation = autocorrelation(response, reach)
+    y, x = (np.arange(-r, r + 1) for r in reach)
+    distance = np.hypot(y[:, None], x)
+    shell = (distance > SHELL[0] * spacing) & (distance < SHELL[1] * spacing)
+    variance = correlation[reach[0], reach[1]]
     if not (shell.any() and variance > 0):
         return 1.0
     chance = min(BY_CHANCE * spacing / math.sqrt(response.size), CHANCE_AT_MOST)
-    repeated = float(correlation[shell].max() / variance[0])
+    repeated = float(correlation[shell].max() / variance)
     return min(max(repeated / chance - 1, 0.0), 1.0)

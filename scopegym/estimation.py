@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise, product
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scopegym.errors import ScopegymError
-from scopegym.lattice import Field, block_level, readable, vertices
+from scopegym.lattice import (
+    LARGEST_PX,
+    Field,
+    block_level,
+    centre,
+    coarser,
+    readable,
+    vertices,
+)
 from scopegym.prior import Prior
 
 Float = NDArray[np.float64]
@@ -23,6 +32,8 @@ INNER, OUTER = 0.15, 0.3
 FALSE_SHARE, FAINTEST_SIGMA, FAINTEST_SHARE = 0.1, 2.0, 0.1
 #: The refinement starts below the dominant period: weak columns lie between those that set it.
 START = 0.65
+#: Fewer spacings than this across the centre of an image are too few, where there are more of it.
+FEW = 16
 
 
 def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
@@ -30,33 +41,85 @@ def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bri
 
     The scale starts where the normalised Laplacian of Gaussian has most energy above the noise
     (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)), and is refined until the columns found at that
-    scale are that far apart. Raises ScopegymError for an image without contrast.
+    scale are that far apart. Of images beyond 1024 px the spacing is that of the centre, taken at a
+    coarser pixel where it shows few columns; columns are counted tile by tile. Raises ScopegymError
+    for an image without contrast.
     """
     image = readable(source)
     if min(image.shape) < 16 or not np.ptp(image) > 0:
         raise ScopegymError("The image is constant or under 16 px; no spacing can be estimated.")
-    field = Field.of(image if contrast == "bright" else -image)
-    noise = _Noise.of(field)
-    spacing = max(START * noise.dominant_period_px(), 3.0)
-    for _ in range(12):
-        found = _columns(field.image, spacing, noise)
-        nearest = _nearest(found, spacing, image.shape)
-        if nearest is None:
-            break
-        former, spacing = spacing, float(np.median(nearest[:, 0]))
-        if abs(spacing / former - 1) < 0.01:
-            break
-    inner = (found >= spacing / 2) & (found <= np.array(image.shape) - 1 - spacing / 2)
-    area = np.prod(np.maximum(np.array(image.shape) - spacing, 1.0))
-    count = float(inner.all(axis=1).sum() / area * image.size)
-    sums = () if nearest is None else (float(np.median(nearest.sum(axis=1))),)
+    sign = 1.0 if contrast == "bright" else -1.0
+    times = 1
+    seen = _Seen.of(sign * centre(image))
+    while seen.few and times * LARGEST_PX < max(image.shape):
+        times *= 2
+        seen = _Seen.of(sign * centre(image, times))
+    tiles = _tiles(image.shape, times * LARGEST_PX)
+    if len(tiles) == 1:
+        count = _count(seen.found, seen.spacing, seen.shape)
+    else:
+        parts = (sign * coarser(image[tile], times) for tile in tiles)
+        count = sum(seen.count(part) for part in parts)
+    sums = () if seen.nearest is None else (float(np.median(seen.nearest.sum(axis=1))),)
     return Prior(
-        scale_px=spacing,
+        scale_px=times * seen.spacing,
         count=count,
-        neighbour_sums_px=sums,
+        neighbour_sums_px=tuple(times * total for total in sums),
         contrast=contrast,
         sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "estimated"),
     )
+
+
+def _tiles(shape: tuple[int, ...], largest: int) -> list[tuple[slice, slice]]:
+    """Tiles of equal size, at most ``largest`` a side [px]."""
+    edges = [np.linspace(0, n, -(-n // largest) + 1).astype(int).tolist() for n in shape]
+    rows, columns = ([slice(a, b) for a, b in pairwise(axis)] for axis in edges)
+    return list(product(rows, columns))
+
+
+def _count(found: Float, spacing: float, shape: tuple[int, ...]) -> float:
+    """The number of columns in a field, from those ``[N, 2]`` away from its border."""
+    inner = (found >= spacing / 2) & (found <= np.array(shape) - 1 - spacing / 2)
+    area = np.prod(np.maximum(np.array(shape) - spacing, 1.0))
+    return float(inner.all(axis=1).sum() / area * math.prod(shape))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What an image shows: the spacing of its columns [px], the columns ``found`` ``[N, 2]`` and
+    their distances to the ``nearest`` four."""
+
+    spacing: float
+    found: Float
+    nearest: Float | None
+    noise: _Noise
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: Float) -> _Seen:
+        """Refine the spacing until the columns found with it are that far apart."""
+        field = Field.of(image)
+        noise = _Noise.of(field)
+        spacing = max(START * noise.dominant_period_px(), 3.0)
+        for _ in range(12):
+            found = _columns(field.image, spacing, noise)
+            nearest = _nearest(found, spacing, image.shape)
+            if nearest is None:
+                break
+            former, spacing = spacing, float(np.median(nearest[:, 0]))
+            if abs(spacing / former - 1) < 0.01:
+                break
+        return cls(spacing, found, nearest, noise, image.shape)
+
+    @property
+    def few(self) -> bool:
+        """True where there are too few columns to measure, or none."""
+        return self.nearest is None or self.spacing > LARGEST_PX / FEW
+
+    def count(self, other: Float) -> float:
+        """The number of columns in another part of the same image."""
+        found = _columns(Field.of(other).image, self.spacing, self.noise)
+        return _count(found, self.spacing, other.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,8 +123,12 @@ def _located(fit: LatticeFit, lattice: Float, nominal: Float) -> LatticeFit:
     )
 
 
-def readable(source: ArrayLike) -> Float:
-    image = np.asarray(source, dtype=np.float64)
+def readable(source: ArrayLike) -> NDArray[np.floating]:
+    """An image ``[H, W]`` in single precision where it comes so, else in double. Raises
+    ScopegymError for other shapes and for pixels that are not finite."""
+    image = np.asarray(source)
+    if image.dtype != np.float32:
+        image = image.astype(np.float64)
     if image.ndim != 2 or image.size == 0:
         raise ScopegymError(f"An image has two axes (y, x); this one is {image.shape}.")
     if not np.isfinite(image).all():
@@ -132,15 +136,29 @@ def readable(source: ArrayLike) -> Float:
     return image
 
 
-def _binned(image: Float, spacing_px: float) -> tuple[Float, int]:
+def _binned(image: NDArray[np.floating], spacing_px: float) -> tuple[Float, int]:
     """The centre of the image at a coarser pixel, where its own is needlessly fine."""
     times = max(1, int(spacing_px / ENOUGH_PX))
     times = max(1, min(times, min(image.shape) // 64))
-    if times > 1:
-        h, w = (n // times for n in image.shape)
-        image = image[: h * times, : w * times].reshape(h, times, w, times).mean(axis=(1, 3))
-    cut = [slice(max(0, (n - LARGEST_PX) // 2), (n + LARGEST_PX) // 2) for n in image.shape]
-    return image[cut[0], cut[1]], times
+    return centre(image, times), times
+
+
+def centre(image: NDArray[np.floating], times: int = 1) -> Float:
+    """The middle of an image, at most 1024 pixels of ``times`` by ``times`` of its own a side."""
+    sizes = (n // times for n in image.shape)
+    firsts = [(max(0, (n - LARGEST_PX) // 2), min(n, (n + LARGEST_PX) // 2)) for n in sizes]
+    rows, columns = (slice(times * first, times * last) for first, last in firsts)
+    return coarser(image[rows, columns], times)
+
+
+def coarser(image: NDArray[np.floating], times: int) -> Float:
+    """The means over squares of ``times`` by ``times`` pixels, in double precision; what is left
+    over at the lower and right edges is left out."""
+    if times == 1:
+        return image.astype(np.float64)
+    h, w = (n // times for n in image.shape)
+    blocks = image[: h * times, : w * times].astype(np.float64).reshape(h, times, w, times)
+    return np.asarray(blocks.mean(axis=(1, 3)))
 
 
 def _angle(lattice: Float) -> float:

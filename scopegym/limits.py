@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,69 +16,120 @@ from pathlib import Path
 from scopegym import device
 from scopegym.errors import ScopegymError
 
+#: Time and memory that an operator may take on small images [s, bytes], and what the size of an
+#: image adds: the slowest operator takes 15 s on a megapixel, and 12 float32 copies are enough.
+SECONDS, SECONDS_PER_MEGAPIXEL = 30.0, 30.0
+NBYTES, COPIES = 4 * 2**30, 12
+#: After the first alarm it is raised again this often [s], for code that swallows exceptions.
+AGAIN = 1.0
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What one operator may take before it counts as failed.
+    """What one operator, or one judgement of its result, may take before it counts as failed.
 
-    ``seconds`` interrupts it between two Python instructions, in the main thread of a process;
-    ``nbytes`` is what it may allocate beyond what the process holds already, on Linux.
+    ``seconds`` interrupts it between two Python instructions; ``nbytes`` is what it may allocate
+    beyond what the process holds already, on Linux. Both hold in the main thread of a process only:
+    signals reach no other, and the memory of one thread cannot be told from that of another.
     """
 
-    seconds: float = 30.0
-    nbytes: int = 4 * 2**30
+    seconds: float = SECONDS
+    nbytes: int = NBYTES
+
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> Limits:
+        """For an image of this shape [px]: 30 s per megapixel, at least 30 s, and 4 GiB and twelve
+        times the float32 image."""
+        pixels = math.prod(shape)
+        return cls(
+            max(SECONDS, SECONDS_PER_MEGAPIXEL * pixels / 2**20), NBYTES + COPIES * 4 * pixels
+        )
 
 
 class LimitExceededError(ScopegymError):
     """An operator took longer than it may."""
 
 
+class MemoryExceededError(ScopegymError, MemoryError):
+    """An operator needs more memory than it may."""
+
+
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryError past
-    the memory."""
+    """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryExceededError
+    past the memory. Blocks may lie in each other; each has its own limits."""
     with _within_memory(limits.nbytes), _within_time(limits.seconds):
         yield
 
 
 @contextmanager
 def _within_time(seconds: float) -> Iterator[None]:
-    # Signals reach the main thread only, and Windows has no alarm.
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+    # Windows has no alarm.
+    if not _in_main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
+    running = True
 
     def stop(*signal_and_frame: object) -> None:
         del signal_and_frame
-        raise LimitExceededError(f"took longer than {seconds:g} s")
+        if running:
+            raise LimitExceededError(f"took longer than {seconds:g} s")
 
     former = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    start = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+        if left:  # the alarm of a block around this one
+            left = max(left - (time.monotonic() - start), 1e-3)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 @contextmanager
 def _within_memory(nbytes: int) -> Iterator[None]:
+    try:
+        with _addresses(nbytes):
+            yield
+    except Exception as error:
+        if isinstance(error, MemoryExceededError) or not _out_of_memory(error):
+            raise
+        raise MemoryExceededError(f"needs more than {nbytes / 2**30:.3g} GiB") from None
+
+
+@contextmanager
+def _addresses(nbytes: int) -> Iterator[None]:
+    """Allow the process this many addresses beyond those it has."""
     pages = Path("/proc/self/statm")
     # A GPU's driver maps far more addresses than it takes memory.
-    if not pages.exists() or device.current() != "cpu":
+    if not _in_main_thread() or not pages.exists() or device.current() != "cpu":
         yield
         return
     import resource  # which Windows does not have
 
     held = int(pages.read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = held + nbytes if hard == resource.RLIM_INFINITY else min(held + nbytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([held + nbytes, *given]), hard))
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in NumPy, in OpenCV (error -4) or in PyTorch."""
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == -4:
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 #: Memory that is taken for free where the system does not tell (Windows) [bytes].

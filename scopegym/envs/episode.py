@@ -14,7 +14,7 @@ from typing import Literal
 from scopegym.artifacts import Array, State
 from scopegym.cache import using
 from scopegym.envs.actions import Actions, Draft
-from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import EXCEEDED, Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.limits import Limits, limited
 from scopegym.rewards.base import Score
@@ -45,11 +45,12 @@ class Stats:
 
 @dataclass(frozen=True)
 class Rules:
-    """What can be done in an episode, for how long, and within which limits."""
+    """What can be done in an episode, for how long, and within which limits: by default those of
+    the problem."""
 
     actions: Actions
     horizon: int
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -134,27 +135,37 @@ class Episode:
         executions = self.executions + 1
         hits, misses = cache.hits, cache.misses
         start = time.perf_counter()
-        try:
-            with using(cache), limited(self.rules.limits):
-                state = step.operator.apply(self.state, step.params, problem.prior)
-        except Exception as error:  # whatever an operator raises, the search goes on
+        limits = self.rules.limits or problem.limits
+
+        def failed(what: str, error: Exception) -> Episode:
             stats.failures += 1
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return replace(
                 self,
                 draft=None,
                 executions=executions,
-                failure=f"{step.op}: {reason}",
+                failure=f"{what}: {reason}",
                 reward=-FAILED,
             )
+
+        try:
+            with using(cache), limited(limits):
+                state = step.operator.apply(self.state, step.params, problem.prior)
+        except Exception as error:  # whatever an operator raises, the search goes on
+            return failed(step.op, error)
         finally:
             ran = time.perf_counter()
             stats.seconds["operators"] += ran - start
             stats.cache_hits += cache.hits - hits
             stats.cache_misses += cache.misses - misses
-        score = problem.judge(state)
-        judged = time.perf_counter()
-        stats.seconds["reward"] += judged - ran
+        try:
+            with limited(limits):
+                score = problem.judge(state)
+        except EXCEEDED as error:
+            return failed(f"reward {problem.reward.name}", error)
+        finally:
+            judged = time.perf_counter()
+            stats.seconds["reward"] += judged - ran
         return replace(
             self,
             draft=None,

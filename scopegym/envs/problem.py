@@ -12,6 +12,7 @@ import numpy as np
 from scopegym.artifacts import Artifact, Source, State
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
+from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
@@ -130,7 +131,8 @@ class Trial:
 class Problem:
     """One calibrated image, what physics expects of it, and the task.
 
-    ``reward`` replaces the task's own where given.
+    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow that
+    is tried, and each judgement, may take; by default they grow with the image.
     """
 
     micrograph: Micrograph
@@ -138,10 +140,13 @@ class Problem:
     task: Task
     reward: Reward = None  # type: ignore[assignment]
     cache: Cache = field(default_factory=Cache)
+    limits: Limits = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.reward is None:
             object.__setattr__(self, "reward", self.task.reward)
+        if self.limits is None:
+            object.__setattr__(self, "limits", Limits.of(self.micrograph.shape))
         if self.micrograph.data.ndim != 2:
             raise ScopegymError(
                 f"Task {self.task.name} takes one image; '{self.micrograph.name}' is a stack of "
@@ -198,15 +203,37 @@ class Problem:
         return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
-        """Carry out and judge a workflow. One that fails is recorded, with the worst score."""
+        """Carry out and judge a workflow, each step and the judgement within the limits. One that
+        fails is recorded, with the worst score; so is a judgement that exceeds its limits."""
         start = time.perf_counter()
-        state, failure = None, None
+        score, failure = self.reward.worst, None
+        state = State.start(self.source)
+        step = None
         try:
-            state = self.run(workflow)
+            with using(self.cache):
+                for step in workflow:
+                    with limited(self.limits):
+                        state = step.operator.apply(state, step.params, self.prior)
         except Exception as error:
-            kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
-            failure = f"{kind}{error}".rstrip(".")
+            failure = _reason(error, "" if step is None else step.op)
         ran = time.perf_counter()
-        score = self.reward.worst if state is None else self.judge(state)
+        if failure is None:
+            try:
+                with limited(self.limits):
+                    score = self.judge(state)
+            except EXCEEDED as error:
+                failure = _reason(error, f"The reward {self.reward.name}")
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)
+
+
+#: What limits raise.
+EXCEEDED = (LimitExceededError, MemoryExceededError)
+
+
+def _reason(error: Exception, what: str) -> str:
+    """Why something failed, in a line."""
+    if isinstance(error, EXCEEDED):
+        return f"{what} {error}"
+    kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".rstrip(".")

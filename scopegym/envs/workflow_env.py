@@ -68,7 +68,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         self.rules = Rules(
             actions,
             self.task.horizon if horizon is None else horizon,
-            Limits() if limits is None else limits,
+            limits,
         )
         self.observer = Observer(self.rules, self.reward)
         self.device = devices.check(device)

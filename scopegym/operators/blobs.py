@@ -22,15 +22,26 @@ from scopegym.artifacts import Array, Image, Points, readonly
 from scopegym.errors import ScopegymError
 from scopegym.operators import on_device
 from scopegym.operators.base import operator
+from scopegym.operators.peaks import by_area
 from scopegym.space import Integer, Real, Scale
+from scopegym.strips import strips
 
-#: Limits that keep pruning below about 400 MB whatever is asked for. A full field of 2048 x 2048
-#: pixels at a spacing of 5 px holds 170,000 columns.
+#: Limits that keep pruning below about 400 MB whatever is asked for, in images up to 2048 x 2048
+#: px; in larger ones they grow with the area. Such a field at a spacing of 5 px holds 170,000
+#: columns.
 MAX_CANDIDATES = 200_000
 MAX_PAIRS = 1_000_000
+#: Pairs whose disks are compared at a time.
+PAIRS = 1_000_000
+#: Response planes of larger images [px] are computed strip by strip and not kept.
+LARGEST_KEPT = 2048 * 2048
 
 #: Rows or columns filtered by one matrix product; small ones waste the least on the band's zeros.
 BLOCK = 16
+
+
+#: Size of such a strip [px].
+STRIP = 2**21
 
 
 class TooManyCandidates(UserWarning):
@@ -56,7 +67,7 @@ def laplacian_of_gaussian(
     Equals ``skimage.feature.blob_log`` on the float32 image. Source: paper 000, figure 1(A).
     """
     sigmas = sigma_list(min_sigma, max_sigma, num_sigma)
-    return _blobs(image, "log", sigmas, _log_plane, threshold, overlap)
+    return _blobs(image, "log", sigmas, _log_plane, threshold, overlap, float(sigmas[-1]))
 
 
 @operator
@@ -86,7 +97,8 @@ def difference_of_gaussian(
         # The factor makes the response independent of the ratio (it tends to the LoG).
         return (_gaussian(pixels, sigma) - wide) / np.float32(sigma_ratio - 1)
 
-    return _blobs(image, f"dog{sigma_ratio!r}", sigmas, plane, threshold, overlap)
+    kind, widest = f"dog{sigma_ratio!r}", sigmas[-1] * sigma_ratio
+    return _blobs(image, kind, sigmas, plane, threshold, overlap, widest)
 
 
 @dataclass(frozen=True)
@@ -111,15 +123,19 @@ def _blobs(
     plane: Callable[[Any, float], Any],
     threshold: float,
     overlap: float,
+    widest: float,
 ) -> Points:
+    """``widest`` is the standard deviation of the widest Gaussian in any plane [px]."""
     floor = min(threshold, 0.0)
     key = (image.key, kind, "candidates", tuple(map(float, sigmas)), floor)
-    found = cache.current().get(key, lambda: _candidates(image, kind, sigmas, plane, floor))
+    found = cache.current().get(key, lambda: _candidates(image, kind, sigmas, plane, floor, widest))
     count = int(np.searchsorted(-found.response, -np.float32(threshold), side="left"))
-    if count > MAX_CANDIDATES:
-        _warn(f"More than {MAX_CANDIDATES}", MAX_CANDIDATES)
-        count = MAX_CANDIDATES
-    kept = prune(found.yx[:count], found.sigma[:count], overlap)
+    most = by_area(MAX_CANDIDATES, image.pixels.size)
+    if count > most:
+        _warn(f"More than {most}", most)
+        count = most
+    pairs = by_area(MAX_PAIRS, image.pixels.size)
+    kept = prune(found.yx[:count], found.sigma[:count], overlap, pairs)
     return Points(found.yx[kept], image.shape, found.sigma[kept], found.response[kept])
 
 
@@ -129,13 +145,17 @@ def _candidates(
     sigmas: Sequence[float] | Array,
     plane: Callable[[Any, float], Any],
     floor: float,
+    widest: float,
 ) -> Candidates:
     """The local maxima of all planes, computed on the current device."""
+    most = by_area(MAX_CANDIDATES, image.pixels.size) + 1
     if device.current() != "cpu":
         # No plane is kept: a GPU computes one faster than it hands it over.
         pixels = on_device.tensor(image.pixels, device.current())
         planes = (plane(pixels, sigma) for sigma in sigmas)
-        return _ranked(on_device.local_maxima_in_scale(planes, floor, MAX_CANDIDATES + 1), sigmas)
+        return _ranked(on_device.local_maxima_in_scale(planes, floor, most), sigmas)
+    if image.pixels.size > LARGEST_KEPT:
+        return _in_strips(image.pixels, sigmas, plane, floor, widest, most)
     store = cache.current()
 
     def response(sigma: float) -> Array:
@@ -143,6 +163,38 @@ def _candidates(
         return store.get(key, lambda: readonly(plane(image.pixels, sigma)))
 
     return local_maxima_in_scale(response, sigmas, floor)
+
+
+def _in_strips(
+    pixels: Array,
+    sigmas: Sequence[float] | Array,
+    plane: Callable[[Any, float], Any],
+    floor: float,
+    widest: float,
+    most: int,
+) -> Candidates:
+    """The same maxima, found in strips of rows that overlap by what the filters reach."""
+    found, flat = _NOTHING, True
+    margin = int(4 * widest + 0.5) + 1
+    for strip in strips(pixels.shape, margin, size=STRIP):
+        part, top = pixels[strip.around], strip.around.start
+        # One row more on either side, for the neighbours of the outermost.
+        inner = slice(max(0, strip.inner.start - 1), strip.inner.stop + 1)
+
+        def response(sigma: float, part: Array = part, inner: slice = inner) -> Array:
+            return np.asarray(plane(part, sigma)[inner])
+
+        *maxima, alike = _maxima(response, sigmas, floor, most)
+        flat = flat and alike
+        maxima[0] += top + inner.start
+        own = (maxima[0] >= strip.rows.start) & (maxima[0] < strip.rows.stop)
+        both = zip(found, (column[own] for column in maxima), strict=True)
+        found = _strongest([np.concatenate(pair) for pair in both], most)
+    return _ranked(tuple(column[:0] for column in found) if flat else found, sigmas)
+
+
+#: Rows y and columns x, scales by number and responses of no maxima.
+_NOTHING: tuple[Array, ...] = (*np.empty((3, 0), np.int32), np.empty(0, np.float32))
 
 
 def sigma_list(min_sigma: float, max_sigma: float, num_sigma: int) -> Array:
@@ -247,24 +299,36 @@ def local_maxima_in_scale(
     At most one more than can be pruned, and only three planes at a time, so that memory does not
     grow with the number of scales or with the size of flat regions, which equal their surroundings.
     """
-    found = (*np.empty((3, 0), np.int32), np.empty(0, np.float32))
-    flat = True
-    highest = [_highest(response(sigmas[0]))]
-    for level, sigma in enumerate(sigmas):
+    *found, flat = _maxima(response, sigmas, floor)
+    # Where everything equals its surroundings nothing is a maximum; scikit-image makes an exception
+    # of a lone pixel at a lone scale.
+    if flat and response(sigmas[0]).size * len(sigmas) > 1:
+        found = [column[:0] for column in found]
+    return _ranked(tuple(found), sigmas)
+
+
+def _maxima(
+    response: Callable[[float], Array],
+    sigmas: Sequence[float] | Array,
+    floor: float,
+    most: int | None = None,
+) -> tuple[Any, ...]:
+    """y, x, level and response ``[N]`` of the maxima, and whether all pixels are some."""
+    found, flat = _NOTHING, True
+    planes = {0: response(sigmas[0])}
+    highest = [_highest(planes[0])]
+    for level in range(len(sigmas)):
         if level + 1 < len(sigmas):
-            highest.append(_highest(response(sigmas[level + 1])))
-        plane = response(sigma)
+            planes[level + 1] = response(sigmas[level + 1])
+            highest.append(_highest(planes[level + 1]))
+        plane = planes.pop(level)
         top = plane == np.maximum.reduce(highest)
         flat = flat and bool(top.all())
         y, x = np.nonzero(top & (plane > np.float32(floor)))
         more = (y.astype(np.int32), x.astype(np.int32), np.full(len(y), level), plane[y, x])
-        found = _strongest([np.concatenate(pair) for pair in zip(found, more, strict=True)])
+        found = _strongest([np.concatenate(pair) for pair in zip(found, more, strict=True)], most)
         highest = highest[-2:]
-    # Where everything equals its surroundings nothing is a maximum; scikit-image makes an exception
-    # of a lone pixel at a lone scale.
-    if flat and plane.size * len(sigmas) > 1:
-        found = tuple(column[:0] for column in found)
-    return _ranked(found, sigmas)
+    return *found, flat
 
 
 def _ranked(found: tuple[Array, ...], sigmas: Sequence[float] | Array) -> Candidates:
@@ -278,11 +342,11 @@ def _ranked(found: tuple[Array, ...], sigmas: Sequence[float] | Array) -> Candid
     )
 
 
-def _strongest(columns: list[Array]) -> tuple[Array, ...]:
+def _strongest(columns: list[Array], most: int | None = None) -> tuple[Array, ...]:
     """The rows of the largest last column, the earlier ones of equals; one more than can be pruned
     tells that there were more."""
     value = columns[-1]
-    most = MAX_CANDIDATES + 1
+    most = MAX_CANDIDATES + 1 if most is None else most
     if len(value) > most:
         weakest = np.partition(value, len(value) - most)[len(value) - most]
         kept = value > weakest
@@ -299,14 +363,15 @@ def _highest(plane: Array) -> Array:
     return cv2.dilate(plane, np.ones((3, 3), np.uint8))
 
 
-def prune(yx: Array, sigma: Array, overlap: float) -> Array:
+def prune(yx: Array, sigma: Array, overlap: float, most: int | None = None) -> Array:
     """Rows that remain when of each two blobs that overlap too much the smaller one goes.
 
     Blobs come strongest first. The outcome can depend on the order in which pairs are looked at,
     if a blob that removes one is itself removed by another; only then is scikit-image's own order
-    (that of a Python set) followed. Too many pairs shorten the list from its weak end, with a
-    warning.
+    (that of a Python set) followed, and that of strength for more pairs than ``MAX_PAIRS``. More
+    than ``most`` pairs (default: ``MAX_PAIRS``) shorten the list from its weak end, with a warning.
     """
+    most = MAX_PAIRS if most is None else most
     # It visits pairs in another order than KDTree does, and scikit-image uses this one.
     from scipy.spatial import cKDTree
 
@@ -317,16 +382,22 @@ def prune(yx: Array, sigma: Array, overlap: float) -> Array:
         return np.arange(count)
     reach = 2 * sigma.max() * math.sqrt(2)
     tree = cKDTree(yx)
-    while (pairs := (tree.count_neighbors(tree, reach) - count) // 2) > MAX_PAIRS:
-        shorter = int(count * max(0.1, math.sqrt(0.9 * MAX_PAIRS / pairs)))
+    while (pairs := (tree.count_neighbors(tree, reach) - count) // 2) > most:
+        shorter = int(count * max(0.1, math.sqrt(0.9 * most / pairs)))
         _warn(count, shorter)
         count = shorter
         tree = cKDTree(yx[:count])
-    victims, killers = _kills(tree.query_pairs(reach, output_type="ndarray"), yx, sigma, overlap)
+    found = tree.query_pairs(reach, output_type="ndarray")
+    victims, killers = _kills(found, yx, sigma, overlap)
     alive = np.ones(count, bool)
     if np.intersect1d(victims, killers).size:
-        in_order = np.array(list(tree.query_pairs(reach)))
-        for victim, killer in zip(*_kills(in_order, yx, sigma, overlap), strict=True):
+        if len(found) > MAX_PAIRS:
+            order = np.lexsort((np.maximum(victims, killers), np.minimum(victims, killers)))
+            victims, killers = victims[order], killers[order]
+        else:
+            in_order = np.array(list(tree.query_pairs(reach)))
+            victims, killers = _kills(in_order, yx, sigma, overlap)
+        for victim, killer in zip(victims, killers, strict=True):
             if alive[victim] and alive[killer]:
                 alive[victim] = False
     else:
@@ -337,10 +408,13 @@ def prune(yx: Array, sigma: Array, overlap: float) -> Array:
 def _kills(pairs: Array, yx: Array, sigma: Array, overlap: float) -> tuple[Array, Array]:
     """Of the pairs that overlap too much: who goes, and because of whom."""
     pairs = pairs.reshape(-1, 2)
-    first, second = pairs[:, 0], pairs[:, 1]
-    shared = disk_overlap(yx[first], yx[second], sigma[first], sigma[second])
-    # One disk inside the other overlaps by exactly 1, however close to 1 the limit is.
-    pairs = pairs[(shared > overlap) | ((shared == 1) & (overlap < 1))]
+    too_much = np.empty(len(pairs), bool)
+    for start in range(0, len(pairs), PAIRS):
+        first, second = pairs[start : start + PAIRS].T
+        shared = disk_overlap(yx[first], yx[second], sigma[first], sigma[second])
+        # One disk inside the other overlaps by exactly 1, however close to 1 the limit is.
+        too_much[start : start + PAIRS] = (shared > overlap) | ((shared == 1) & (overlap < 1))
+    pairs = pairs[too_much]
     first_is_larger = sigma[pairs[:, 0]] > sigma[pairs[:, 1]]
     victims = np.where(first_is_larger, pairs[:, 1], pairs[:, 0])
     killers = np.where(first_is_larger, pairs[:, 0], pairs[:, 1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,6 +17,7 @@ from scopegym.artifacts import Array, Features, Labels
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Choice, Integer, Scale
+from scopegym.strips import in_strips, strips
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -45,11 +46,14 @@ Quality = Callable[[Array, Array, int], float]
 def standardize(features: Features) -> Features:
     """Give each feature mean 0 and standard deviation 1; one that does not vary becomes 0."""
     values = _values(features)
-    deviation = values - values.mean(axis=0)
-    spread = deviation.std(axis=0)
-    # Rounding makes a constant column vary in its last digits.
-    constant = spread <= 1e-12 * np.abs(values).max(axis=0)
-    scaled = np.where(constant, 0.0, deviation / np.where(constant, 1.0, spread))
+    scaled = np.empty_like(values)
+    for columns in _parts(values, axis=1):
+        part = values[:, columns]
+        deviation = part - part.mean(axis=0, dtype=np.float64)
+        spread = deviation.std(axis=0)
+        # Rounding makes a constant column vary in its last digits.
+        constant = spread <= _rounding(values) * np.abs(part).max(axis=0)
+        scaled[:, columns] = np.where(constant, 0.0, deviation / np.where(constant, 1.0, spread))
     return Features(scaled, features.centres_yx, features.shape, features.names)
 
 
@@ -63,13 +67,13 @@ def pca(features: Features, *, components: Annotated[int, Integer(1, 10)] = 5) -
     if components < 1:
         raise ScopegymError(f"pca needs at least one component, not {components}.")
     values = _values(features)
-    deviation = values - values.mean(axis=0)
-    _, axes = np.linalg.eigh(deviation.T @ deviation)
+    mean, scatter = scattered(values)
+    _, axes = np.linalg.eigh(scatter)
     axes = axes[:, ::-1][:, :components]
     largest = np.abs(axes).argmax(axis=0)
     axes = axes * np.where(axes[largest, np.arange(axes.shape[1])] < 0, -1.0, 1.0)
     names = tuple(f"component {i + 1}" for i in range(axes.shape[1]))
-    return Features(deviation @ axes, features.centres_yx, features.shape, names)
+    return Features(projected(values, mean, axes), features.centres_yx, features.shape, names)
 
 
 @operator
@@ -176,20 +180,24 @@ def majority_smooth(
         return labels
     # A window that reaches beyond the image counts all of it, whatever its size.
     half = min(max(1, round(radius)), max(labels.map.shape))
-    best, winner = np.full(labels.map.shape, -1.0), labels.map.copy()
-    for label in np.unique(labels.map):
-        mine = labels.map == label
-        counts = cv2.boxFilter(
-            mine.astype(np.float64),
-            cv2.CV_64F,
-            (2 * half + 1, 2 * half + 1),
-            normalize=False,
-            borderType=cv2.BORDER_CONSTANT,
-        )
-        counts = np.rint(counts) + 0.5 * mine
-        winner[counts > best] = label
-        best = np.maximum(best, counts)
-    return Labels(winner, labels.background)
+
+    def majority(part: Array) -> Array:
+        best, winner = np.full(part.shape, -1.0), part.copy()
+        for label in np.unique(part):
+            mine = part == label
+            counts = cv2.boxFilter(
+                mine.astype(np.float64),
+                cv2.CV_64F,
+                (2 * half + 1, 2 * half + 1),
+                normalize=False,
+                borderType=cv2.BORDER_CONSTANT,
+            )
+            counts = np.rint(counts) + 0.5 * mine
+            winner[counts > best] = label
+            best = np.maximum(best, counts)
+        return winner
+
+    return Labels(in_strips(majority, labels.map, half, np.int32), labels.background)
 
 
 @operator
@@ -207,7 +215,7 @@ def drop_small(
     if labels.empty:
         return labels
     regions = connected_regions(labels.map)
-    area = np.bincount(regions.ravel())
+    area = counts(regions)
     kept = (area >= size**2) | (area == area.max())
     small = ~kept[regions]
     if not small.any():
@@ -220,13 +228,15 @@ def connected_regions(labels: Array) -> Array:
     """Number the connected regions of equal label from 0, four neighbours to a pixel ``[H, W]``."""
     from scipy.ndimage import label
 
-    regions = np.zeros(labels.shape, dtype=np.int64)
+    regions = np.empty(labels.shape, np.int32)
     count = 0
     for value in np.unique(labels):
         found, number = label(labels == value)
-        regions += np.where(found > 0, found + count, 0)
+        mine = found > 0
+        found += count - 1
+        np.copyto(regions, found, where=mine)
         count += number
-    return regions - 1
+    return regions
 
 
 def nearest_centre(features: Features) -> Array:
@@ -238,22 +248,83 @@ def nearest_centre(features: Features) -> Array:
             np.searchsorted((axis[1:] + axis[:-1]) / 2, np.arange(n))
             for axis, n in zip((rows, columns), features.shape, strict=True)
         )
-        return row[:, None] * len(columns) + column[None, :]
+        row *= len(columns)
+        return row.astype(np.int32)[:, None] + column.astype(np.int32)[None, :]
     from scipy.spatial import cKDTree
 
-    pixels = np.indices(features.shape).reshape(2, -1).T
-    return cKDTree(features.centres_yx).query(pixels)[1].reshape(features.shape)
+    tree = cKDTree(features.centres_yx)
+    nearest = np.empty(features.shape, np.int32)
+    for strip in strips(features.shape):
+        block = nearest[strip.rows]
+        pixels = np.indices(block.shape).reshape(2, -1).T + np.array((strip.rows.start, 0))
+        block[:] = tree.query(pixels)[1].reshape(block.shape)
+    return nearest
 
 
 def upsample(features: Features, clusters: Array) -> Labels:
     """The clusters ``[N]`` of the centres on all pixels, numbered by area, largest first."""
-    drawn = clusters[nearest_centre(features)]
-    found, first, inverse, area = np.unique(
-        drawn, return_index=True, return_inverse=True, return_counts=True
-    )
+    found, numbers = np.unique(clusters, return_inverse=True)
+    drawn = looked_up(numbers.astype(np.int32), nearest_centre(features))
+    area = counts(drawn, len(found))
+    # Of equal areas the one that comes first in the image.
+    first = [int(np.argmax(drawn == number)) for number in range(len(found))]
     rank = np.empty(len(found), dtype=np.int32)
-    rank[np.lexsort((first, -area))] = np.arange(len(found))
-    return Labels(rank[inverse.reshape(features.shape)])
+    rank[np.lexsort((np.array(first), -area))] = np.arange(len(found))
+    return Labels(looked_up(rank, drawn))
+
+
+def counts(numbers: Array, least: int = 0) -> Array:
+    """How often each number from 0 on occurs in an image ``[H, W]``, at least ``least`` figures."""
+    least = max(least, int(numbers.max(initial=-1)) + 1)
+    total = np.zeros(least, np.int64)
+    # Counting and looking up convert to long integers: a strip at a time.
+    for strip in strips(numbers.shape):
+        total += np.bincount(numbers[strip.rows].ravel(), minlength=least)
+    return total
+
+
+def looked_up(table: Array, numbers: Array) -> Array:
+    """``table[numbers]`` for an image ``[H, W]``."""
+    found = np.empty(numbers.shape, table.dtype)
+    for strip in strips(numbers.shape):
+        found[strip.rows] = table[numbers[strip.rows]]
+    return found
+
+
+#: Numbers that are converted to double precision at a time.
+PART = 2**22
+
+
+def _parts(values: Array, axis: int = 0) -> Iterator[slice]:
+    """The rows (or columns) of values ``[N, D]``: all at once in double precision, as of images up
+    to 512 x 512 px; else in parts that take 32 MB in it."""
+    along, across = values.shape[axis], values.shape[1 - axis]
+    step = along if values.dtype == np.float64 else max(1, PART // max(across, 1))
+    return (slice(start, start + step) for start in range(0, along, step))
+
+
+def _rounding(values: Array) -> float:
+    """What varies by less than this share of the largest value is constant."""
+    return 1e-12 if values.dtype == np.float64 else 1e-6
+
+
+def scattered(values: Array) -> tuple[Array, Array]:
+    """The mean ``[D]`` of values ``[N, D]``, and the sum of the products of their deviations from
+    it ``[D, D]``."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    scatter = np.zeros((len(mean), len(mean)))
+    for rows in _parts(values):
+        deviation = values[rows] - mean
+        scatter += deviation.T @ deviation
+    return mean, scatter
+
+
+def projected(values: Array, mean: Array, axes: Array) -> Array:
+    """Deviations of values ``[N, D]`` from a mean along axes ``[D, K]``, float64 ``[N, K]``."""
+    found = np.empty((len(values), axes.shape[1]))
+    for rows in _parts(values):
+        found[rows] = (values[rows] - mean) @ axes
+    return found
 
 
 def _values(features: Features) -> Array:
@@ -265,10 +336,14 @@ def _values(features: Features) -> Array:
 def scaled(features: Features) -> Array:
     """Values about their mean in units of their overall spread: nothing depends on their unit."""
     values = _values(features)
-    deviation = values - values.mean(axis=0)
-    spread = float(np.sqrt(np.mean(deviation**2)))
+    deviation = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
+    squares = sum(float(np.sum(deviation[rows] ** 2)) for rows in _parts(values))
+    spread = math.sqrt(squares / values.size)
     # Where only the last digits differ, nothing does.
-    return deviation / spread if spread > 1e-12 * np.abs(values).max() else np.zeros_like(deviation)
+    if spread <= _rounding(values) * max(float(values.max()), -float(values.min())):
+        return np.zeros_like(deviation)
+    deviation /= spread
+    return deviation
 
 
 def _sample(count: int, most: int) -> Array:

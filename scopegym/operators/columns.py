@@ -13,10 +13,16 @@ from scopegym.operators.base import operator
 from scopegym.operators.filters import smooth
 from scopegym.prior import Prior
 from scopegym.space import Integer, Scale
+from scopegym.strips import precision
 
 #: Samples from a patch's middle to its edge at most: the widest window, two spacings, is then
 #: sampled six times a spacing, and a column's profile (0.18 spacings wide) is still resolved.
 MOST_SAMPLES = 12
+#: Values of all patches together at most: 0.5 GB. Only more than 214,000 patches, which no image of
+#: up to 2048 x 2048 px has, get fewer samples for it.
+MOST_VALUES = 2**27
+#: Patches that are cut out at a time.
+BATCH = 2048
 
 
 @operator
@@ -38,12 +44,17 @@ def patches(
             f"None of {len(points)} points lies {window:.3g} px from the image's edges; make the "
             "window smaller, or find points first."
         )
-    samples = min(MOST_SAMPLES, max(1, round(window)))
+    room = (math.isqrt(MOST_VALUES // len(yx)) - 1) // 2
+    samples = max(1, min(MOST_SAMPLES, round(window), room))
     step = window / samples
     pixels = smooth(image.pixels, step / 2) if step > 1 else image.pixels
     offsets = np.linspace(-window, window, 2 * samples + 1)
-    values = _bilinear(pixels, yx[:, :1] + offsets, yx[:, 1:] + offsets)
-    return Features(values.reshape(len(yx), -1), yx, image.shape)
+    values = np.empty((len(yx), len(offsets) ** 2), precision(pixels.size))
+    for start in range(0, len(yx), BATCH):
+        y, x = yx[start : start + BATCH, :1], yx[start : start + BATCH, 1:]
+        batch = _bilinear(pixels, y + offsets, x + offsets)
+        values[start : start + BATCH] = batch.reshape(len(batch), -1)
+    return Features(values, yx, image.shape)
 
 
 @operator

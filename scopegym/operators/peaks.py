@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import numpy as np
@@ -10,24 +11,56 @@ from scopegym.artifacts import Array, Image, Points
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Real, Scale
+from scopegym.strips import in_strips
 
-#: More maxima than this are noise, and would only cost time [per image].
+#: More maxima than this in an image of up to 2048 x 2048 px are noise, and would only cost time; in
+#: larger ones as many per area.
 MAX_PEAKS = 200_000
+AREA = 2048 * 2048
 
 
 def peaks(response: Array, distance: float, threshold: float) -> tuple[Array, Array]:
     """Positions ``[N, 2]`` and values ``[N]`` of maxima above threshold at least ``distance`` [px]
-    apart, strongest first."""
-    from skimage.feature import peak_local_max
+    apart along y or x, strongest first.
 
-    yx = peak_local_max(
-        response,
-        min_distance=max(1, round(distance)),
-        threshold_abs=threshold,
-        exclude_border=False,
-        num_peaks=MAX_PEAKS,
-    )
+    Equals ``skimage.feature.peak_local_max`` without its border, whose time grows with the square
+    of the number of maxima.
+    """
+    import cv2
+
+    apart = max(1, round(distance))
+    top = response == cv2.dilate(response, np.ones((2 * apart + 1, 2 * apart + 1), np.uint8))
+    if top.all() and top.size > 1:  # nothing stands out of a flat image
+        top[:] = False
+    top &= response > threshold
+    yx = np.argwhere(top)
+    yx = yx[np.argsort(-response[top], kind="stable")]
+    if apart > 1 and len(yx) > 1:
+        yx = yx[_apart(yx, apart)]
+    yx = yx[: by_area(MAX_PEAKS, response.size)]
     return yx, response[tuple(yx.T)]
+
+
+def _apart(yx: Array, distance: int) -> Array:
+    """Which maxima ``[N]``, strongest first, are ``distance`` from all stronger ones that are kept.
+
+    Two can be closer only if they are equal, which few are.
+    """
+    from scipy.spatial import cKDTree
+
+    kept = np.ones(len(yx), bool)
+    tied = np.flatnonzero(cKDTree(yx).query(yx, k=2, p=np.inf)[0][:, 1] < distance)
+    tree = cKDTree(yx[tied])
+    for row in tied:
+        if kept[row]:
+            near = tied[tree.query_ball_point(yx[row], distance - 1, p=np.inf)]
+            kept[near[near > row]] = False
+    return kept
+
+
+def by_area(most: int, size: int) -> int:
+    """A limit for images of up to 2048 x 2048 px, grown with the area ``size`` [px] of others."""
+    return math.ceil(most * max(1.0, size / AREA))
 
 
 @operator
@@ -78,14 +111,19 @@ def correlate_column(pixels: Array, sigma: float) -> Array:
     column = np.exp(-square / (2 * sigma**2)) * (disk > 0)
     column = (column - column.sum() * disk) * (disk > 0)
     column /= np.sqrt(np.sum(column**2))
-    # Deviations from the mean keep the variance below from being a difference of large numbers.
-    deviation = pixels.astype(np.float64) - pixels.mean(dtype=np.float64)
+    mean = pixels.mean(dtype=np.float64)
+    least = 1e-9 * max(float(pixels.var(dtype=np.float64)), np.finfo(float).tiny)
 
     def over_disk(values: Array, weights: Array) -> Array:
         return cv2.filter2D(values, cv2.CV_64F, weights, borderType=cv2.BORDER_REFLECT)
 
-    variance = over_disk(deviation**2, disk) - over_disk(deviation, disk) ** 2
-    spread = np.sqrt(np.maximum(variance, 0) * np.count_nonzero(disk))
-    flat = variance <= 1e-9 * max(float(deviation.var()), np.finfo(float).tiny)
-    matched = over_disk(deviation, column) / np.where(flat, 1, spread)
-    return np.where(flat, 0, np.clip(matched, -1, 1)).astype(np.float32)
+    def correlation(part: Array) -> Array:
+        # Deviations from the mean keep the variance from being a difference of large numbers.
+        deviation = part.astype(np.float64) - mean
+        variance = over_disk(deviation**2, disk) - over_disk(deviation, disk) ** 2
+        spread = np.sqrt(np.maximum(variance, 0) * np.count_nonzero(disk))
+        flat = variance <= least
+        matched = over_disk(deviation, column) / np.where(flat, 1, spread)
+        return np.where(flat, 0, np.clip(matched, -1, 1))
+
+    return in_strips(correlation, pixels, radius, np.float32)

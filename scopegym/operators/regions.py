@@ -12,8 +12,16 @@ import numpy as np
 from scopegym.artifacts import Array, Features, Labels, Points
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
-from scopegym.operators.clustering import MOST_FITTED, mixture, sampled, scaled
+from scopegym.operators.clustering import (
+    MOST_FITTED,
+    counts,
+    looked_up,
+    mixture,
+    sampled,
+    scaled,
+)
 from scopegym.space import Choice, Integer, Real, Scale
+from scopegym.strips import strips
 
 #: Covariances of more features than this take seconds to minutes, and no image has the points to
 #: estimate them from.
@@ -159,14 +167,18 @@ def region_mask(points: Points, *, dilation: Annotated[float, Scale(0.0, 1.0)] =
     if not outlier.any():
         return Labels(np.zeros(points.shape, np.int32), background=0)
     mask = np.ones(points.shape, bool) if outlier.all() else _territory(points, outlier)
-    return regions(_distance(mask) <= dilation)
+    squared = _squared_distance(mask)
+    for strip in strips(mask.shape):
+        mask[strip.rows] = np.sqrt(squared[strip.rows]) <= dilation
+    del squared
+    return regions(mask)
 
 
 def _territory(points: Points, chosen: Array) -> Array:
     """Pixels ``[H, W]`` nearer to one of the chosen points than to any other, all taken to the
     nearest pixel."""
     to_chosen, to_others = (
-        _distance(_marked(points.yx[rows], points.shape)) for rows in (chosen, ~chosen)
+        _squared_distance(_marked(points.yx[rows], points.shape)) for rows in (chosen, ~chosen)
     )
     nearer: Array = to_chosen < to_others
     return nearer
@@ -178,14 +190,17 @@ def _marked(yx: Array, shape: tuple[int, int]) -> Array:
     return mask
 
 
-def _distance(mask: Array) -> Array:
-    """Distance of every pixel to the nearest one of the mask ``[H, W]`` [px]."""
+def _squared_distance(mask: Array) -> Array:
+    """Squared distance of every pixel to the nearest one of the mask ``[H, W]`` [px^2]."""
     import cv2
 
     outside = (~mask).astype(np.uint8)
     found = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Squares of distances between pixels are whole; its threads leave the last digit to chance.
-    return np.sqrt(np.rint(found.astype(np.float64) ** 2))
+    squared = np.empty(mask.shape, np.int32)
+    for strip in strips(mask.shape):
+        # They are whole; its threads leave the last digit to chance.
+        squared[strip.rows] = np.rint(found[strip.rows].astype(np.float64) ** 2)
+    return squared
 
 
 def regions(mask: Array) -> Labels:
@@ -193,7 +208,7 @@ def regions(mask: Array) -> Labels:
     from scipy.ndimage import label
 
     found, count = label(mask)
-    area = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    area = counts(found, count + 1)[1:]
     rank = np.zeros(count + 1, np.int32)
     rank[1 + np.argsort(-area, kind="stable")] = np.arange(1, count + 1)
-    return Labels(rank[found], background=0)
+    return Labels(looked_up(rank, found), background=0)

@@ -4,6 +4,9 @@ Scores are Pearson correlations of a patch with its transformed self (paper 003,
 A descriptor carries the centres it was computed at, because patch and window keep a margin. The
 stride is a length in spacings like the sizes: it is the precision of a boundary, which physics
 sets in spacings, and so the number of centres does not change with magnification.
+
+Memory is bounded: of images beyond 512 x 512 px values are kept in single precision, and where the
+values of all centres would take more than four float32 images and 128 MB, the stride grows.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from scopegym.artifacts import Array, Features, Image
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.space import Choice, Integer, Scale
+from scopegym.strips import WHOLE, precision
 
 #: Rotations scored [degrees] (paper 003, section II.A.2).
 ROTATIONS = (60, 90, 120, 180)
@@ -27,6 +31,9 @@ MIRRORS = tuple(range(0, 180, 18))
 #: A patch whose variance is below this share of the image's largest squared deviation is flat:
 #: rounding of double precision reaches 1e-14 of it in an image of 10,000 pixels' width.
 FLAT = 1e-12
+#: Values of all centres together, at least this many and four per pixel. An image of 512 x 512 px
+#: keeps its centres however many values each has, and no larger image gets fewer.
+MOST_VALUES = 2**25
 #: Centres treated at a time, so that the samples of one ring stay in the processor's cache.
 CHUNK = 4096
 
@@ -76,6 +83,14 @@ def grid(name: str, shape: tuple[int, int], margin: int, stride: int) -> Grid:
     return Grid(rows, columns)
 
 
+def bounded(shape: tuple[int, int], stride: int, values: int) -> int:
+    """The least stride [px] from this one on at which ``values`` per centre can be held."""
+    pixels = math.prod(shape)
+    most = max(MOST_VALUES, 4 * pixels) / values
+    least = math.ceil(math.sqrt(pixels / max(most, WHOLE / stride**2)))
+    return max(stride, least)
+
+
 def whole(name: str, length: float) -> int:
     """A length rounded to whole pixels, at least 1. Raises ScopegymError unless it is positive."""
     if not (math.isfinite(length) and length > 0):
@@ -90,8 +105,10 @@ def deviations(pixels: Array) -> Array:
     """
     deviation = pixels.astype(np.float64)
     deviation -= deviation.mean()
-    largest = float(np.abs(deviation).max())
-    return deviation / largest if largest > 0 else deviation
+    largest = max(float(deviation.max()), -float(deviation.min()))
+    if largest > 0:
+        deviation /= largest
+    return deviation
 
 
 @operator
@@ -112,7 +129,8 @@ def translation_symmetry(
     """
     reach, half = whole("window", window), whole("patch", patch)
     chosen = even_shifts(reach, shifts)
-    centres = grid("translation_symmetry", image.shape, reach + half, whole("stride", stride))
+    step = bounded(image.shape, whole("stride", stride), len(chosen))
+    centres = grid("translation_symmetry", image.shape, reach + half, step)
     scores = translation_scores(image.pixels, centres, chosen, half)
     names = tuple(f"shift {m:+d} {n:+d}" for m, n in chosen)
     return Features(scores, centres.yx, image.shape, names)
@@ -137,12 +155,30 @@ def translation_scores(
     cost that does not depend on the size of the patch.
     """
     deviation = deviations(pixels)
+    scores = np.empty((math.prod(centres.shape), len(shifts)), precision(pixels.size))
+    # Large images in bands of rows of centres, with the rows that their patches and shifts reach.
+    margin = half + max(abs(m) for m, _ in shifts)
+    high = len(centres.rows)
+    if pixels.size > WHOLE:
+        high = max(1, max(4 * WHOLE // pixels.shape[1], 4 * margin) // centres.rows.step)
+    for top in range(0, len(centres.rows), high):
+        rows = centres.rows[top : top + high]
+        first, last = max(0, rows[0] - margin), rows[-1] + margin + 1
+        band = Grid(range(rows[0] - first, rows[-1] - first + 1, rows.step), centres.columns)
+        part = slice(top * len(centres.columns), (top + len(rows)) * len(centres.columns))
+        _band_scores(deviation[first:last], band, shifts, half, scores[part])
+    return scores
+
+
+def _band_scores(
+    deviation: Array, centres: Grid, shifts: Sequence[tuple[int, int]], half: int, scores: Array
+) -> None:
+    """Write the scores ``[N, S]`` of the centres of an image given by its deviations."""
     mean = _box(deviation, half)
     scale = _inverse(_box(deviation**2, half) - mean**2)
     # Strips of rows stay in the processor's cache for all shifts; four patches high, so that few
     # products are taken twice.
     rows = max(16, 4 * (2 * half + 1) // centres.rows.step)
-    scores = np.empty((math.prod(centres.shape), len(shifts)))
     for top in range(0, len(centres.rows), rows):
         strip = Grid(centres.rows[top : top + rows], centres.columns)
         here = mean[strip.at()], scale[strip.at()]
@@ -155,8 +191,8 @@ def translation_scores(
             score *= scale[there]
         first = top * len(centres.columns)
         flat = block.reshape(len(shifts), -1)
-        np.clip(flat.T, -1, 1, out=scores[first : first + flat.shape[1]])
-    return scores
+        part = scores[first : first + flat.shape[1]]
+        part[:] = np.clip(flat, -1, 1, out=flat).T
 
 
 def _box(values: Array, half: int) -> Array:
@@ -270,7 +306,9 @@ def _pooled(
     """Best scores among the centres of the grid within the window about each centre."""
     import cv2
 
-    reach, radius, step = whole("window", window), whole("patch", patch), whole("stride", stride)
+    reach, radius = whole("window", window), whole("patch", patch)
+    # In double precision, and once more while the best are chosen.
+    step = bounded(image.shape, whole("stride", stride), 4 * len(operations))
     centres = grid(name, image.shape, reach + radius, step)
     around = reach // step
     wide = Grid(*(range(a[0] - around * step, a[-1] + around * step + 1, step) for a in centres))
@@ -406,8 +444,9 @@ def power_spectrum(
     where the patch is flat. Raises ScopegymError when the image is smaller than the patch.
     """
     half = whole("patch", patch)
-    centres = grid("power_spectrum", image.shape, half, whole("stride", stride))
     frequencies = _half_plane(half, finest)
+    step = bounded(image.shape, whole("stride", stride), len(frequencies))
+    centres = grid("power_spectrum", image.shape, half, step)
     power = local_power(image.pixels, centres, half, frequencies)
     names = tuple(f"power {ky:+d} {kx:+d}" for ky, kx in frequencies.tolist())
     return Features(power, centres.yx, image.shape, names)
@@ -430,8 +469,9 @@ def local_fourier(
     of ``power_spectrum``. Values ``[N, D]`` in 0..1.
     """
     half = whole("patch", patch)
-    centres = grid("local_fourier", image.shape, half, whole("stride", stride))
     frequencies = _half_plane(half, finest)
+    step = bounded(image.shape, whole("stride", stride), len(frequencies))
+    centres = grid("local_fourier", image.shape, half, step)
     power = local_power(image.pixels, centres, half, frequencies)
     radius, angle = np.hypot(*frequencies.T), np.arctan2(-frequencies[:, 0], frequencies[:, 1])
     ring = np.arange(1, math.ceil(radius.max()) + 1)
@@ -439,10 +479,11 @@ def local_fourier(
     share = np.exp(-((radius[:, None] - ring) ** 2) / 2)
     share /= share.sum(axis=1, keepdims=True)
     folds = 2 * np.arange(harmonics + 1)
-    values = [
-        np.hypot(*(power @ (share * wave(fold * angle)[:, None]) for wave in (np.cos, np.sin)))
+    weights = [
+        [(share * wave(fold * angle)[:, None]).astype(power.dtype) for wave in (np.cos, np.sin)]
         for fold in folds
     ]
+    values = [np.hypot(power @ cosine, power @ sine) for cosine, sine in weights]
     names = tuple(f"ring {k} fold {fold}" for fold in folds for k in ring)
     return Features(np.concatenate(values, axis=1), centres.yx, image.shape, names)
 
@@ -471,7 +512,7 @@ def local_power(pixels: Array, centres: Grid, half: int, frequencies: Array) -> 
     window = kernel.sum(axis=0)
     iy, ix = (frequencies + most).T
     deviation = deviations(pixels)
-    power = np.empty((math.prod(centres.shape), len(frequencies)))
+    power = np.empty((math.prod(centres.shape), len(frequencies)), precision(pixels.size))
     rows = max(1, CHUNK // (4 * len(centres.columns)))
     for top in range(0, len(centres.rows), rows):
         block = Grid(centres.rows[top : top + rows], centres.columns)
@@ -479,10 +520,11 @@ def local_power(pixels: Array, centres: Grid, half: int, frequencies: Array) -> 
         # The mean under the window leaks into its neighbours in frequency: take it out exactly.
         spectra = spectra[:, iy, ix - most] - spectra[:, [most], [0]] * window[iy] * window[ix]
         first = top * len(centres.columns)
-        power[first : first + len(spectra)] = np.abs(spectra) ** 2
-    total = power.sum(axis=1, keepdims=True)
-    flat = total <= FLAT
-    return np.where(flat, 0.0, power / np.where(flat, 1.0, total))
+        found = np.abs(spectra) ** 2
+        total = found.sum(axis=1, keepdims=True)
+        flat = total <= FLAT
+        power[first : first + len(found)] = np.where(flat, 0.0, found / np.where(flat, 1.0, total))
+    return power
 
 
 def _transform(values: Array, block: Grid, half: int, across: Array, down: Array) -> Array:

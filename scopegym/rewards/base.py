@@ -16,6 +16,7 @@ from typing import Any, Literal
 from scopegym.artifacts import KINDS, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.limits import LimitExceededError
 from scopegym.plain import Number, Record, Table, Text, checked
 from scopegym.prior import Prior
 from scopegym.registry import Registry
@@ -63,6 +64,8 @@ class Term:
             arguments.append(argument)
         try:
             value = float(self.function(*arguments))
+        except (LimitExceededError, MemoryError):
+            raise  # the search goes on: the fault may be the result's
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise ScopegymError(f"The reward term {self.name} fails: {reason}.") from error

@@ -3,6 +3,7 @@ short outline, and is no more of the field than it can be."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scopegym.correlation import autocorrelation, periodicity
 from scopegym.operators.filters import smooth
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
+from scopegym.strips import precision, strips
 
 #: Half the side of the squares that are compared, smoothing before, and what is too wide to be of
 #: the lattice and is taken out [spacings]: squares of two spacings hold about four columns.
@@ -20,6 +22,8 @@ SQUARE, FINEST, WIDEST = 1.0, 0.15, 2.0
 #: Repeats of the lattice that are compared with, each with its opposite; the nearest peaks of the
 #: autocorrelation beyond this distance [spacings] among those at least this similar to the best.
 REPEATS, NEAREST, SIMILAR = 4, 0.7, 0.85
+#: Repeats further away than both are not looked for [spacings, px: a third of 1024].
+FURTHEST, FURTHEST_PX = 16.0, 341
 #: The first repeat at least this far off the direction of the nearest one (sine of the angle) leads
 #: across it: a fault along the nearest direction shows in no other.
 ACROSS = 0.5
@@ -131,11 +135,15 @@ class _Departure:
 
     @classmethod
     def of(cls, source: Source, spacing: float) -> _Departure:
-        level = _least(np.log(departures(source.pixels, spacing)), EDGE * spacing)
-        lowest, ordered, highest = np.percentile(level, (5, 25, 98))
+        departed = departures(source.pixels, spacing)
+        level = _least(np.log(departed, out=departed), EDGE * spacing)
+        del departed
+        lowest, ordered, highest = np.percentile(level, (5, 25, 98)).tolist()
         noise = LEAST_SPREADS * (ordered - lowest)
         limit = ordered + max(LEAST_CONTRAST, noise, LIMIT * (highest - ordered))
-        excess = np.clip((level - limit) / CERTAIN, -1, 1)
+        level -= limit
+        level /= CERTAIN
+        excess = np.clip(level, -1, 1, out=level)
         periodic = periodicity(_banded(source.pixels, spacing), spacing)
         return cls(readonly(excess, np.float32), periodic)
 
@@ -161,29 +169,56 @@ def departures(pixels: Array, spacing: float) -> Array:
     fine = _banded(pixels, spacing)
     half = max(1, round(SQUARE * spacing))
     shifts = repeats(fine, spacing)
-    nearest = [_differences(fine, shift, half) for shift in shifts[:REPEATS]]
-    found = _lower_half(np.concatenate([np.empty((0, *fine.shape)), *nearest]))
-    for shift in across(shifts)[:1]:
-        ahead, behind = _differences(fine, shift, half)
-        both = np.isfinite(ahead) & np.isfinite(behind)
-        found[both] = (found[both] + np.minimum(ahead, behind)[both]) / 2
+    found = np.empty_like(fine)
+    margin = half + int(np.abs(shifts[:REPEATS]).max(initial=0))
+    for strip in strips(fine.shape, margin):
+        found[strip.rows] = _departed(fine, shifts, half, strip.rows)
     # A flat image departs from nothing; the floor keeps its logarithm finite.
-    return (found + FLOOR) / (smooth(fine**2, CONTRAST * spacing) + FLOOR)
+    found += FLOOR
+    contrast = smooth(fine**2, CONTRAST * spacing)
+    contrast += FLOOR
+    found /= contrast
+    return found
 
 
 def _banded(pixels: Array, spacing: float) -> Array:
     """What may be of the lattice: neither noise of single pixels nor what is wider than it."""
-    fine = smooth(pixels.astype(np.float64), FINEST * spacing)
-    return fine - smooth(fine, WIDEST * spacing)
+    fine = smooth(pixels.astype(precision(pixels.size), copy=False), FINEST * spacing)
+    fine -= smooth(fine, WIDEST * spacing)
+    return fine
 
 
-def _differences(fine: Array, shift: Array, half: int) -> Array:
-    """Squared differences ``[2, H, W]`` from the places ahead and behind by a shift, averaged over
-    squares; infinite where those are outside the image."""
+def _departed(fine: Array, shifts: Array, half: int, rows: slice) -> Array:
+    """Mean squared difference of these rows from their repeats."""
+    nearest = [_differences(fine, shift, half, rows) for shift in shifts[:REPEATS]]
+    none = np.empty((0, rows.stop - rows.start, fine.shape[1]), fine.dtype)
+    found = _lower_half(np.concatenate([none, *nearest]))
+    for shift in across(shifts)[:1]:
+        ahead, behind = _differences(fine, shift, half, rows)
+        both = np.isfinite(ahead) & np.isfinite(behind)
+        found[both] = (found[both] + np.minimum(ahead, behind)[both]) / 2
+    return found
+
+
+def _differences(fine: Array, shift: Array, half: int, rows: slice) -> Array:
+    """Squared differences ``[2, rows, W]`` of these rows from the places ahead and behind by a
+    shift, averaged over squares; infinite where those are outside the image."""
     dy, dx = (int(part) for part in shift)
+    found = np.full((2, rows.stop - rows.start, fine.shape[1]), np.inf, fine.dtype)
     here, there = _shifted(fine.shape, dy, dx), _shifted(fine.shape, -dy, -dx)
-    found = np.full((2, *fine.shape), np.inf)
-    found[0][here] = found[1][there] = _box((fine[here] - fine[there]) ** 2, half)
+    one, other = fine[here], fine[there]
+    half = min(half, *((n - 1) // 2 for n in one.shape)) if min(one.shape) > 2 else 0
+    # The rows that are asked for, ahead or behind, and what their squares reach.
+    first, last = max(0, rows.start - abs(dy)), min(len(one), rows.stop)
+    around = slice(max(0, first - half), min(len(one), last + half))
+    if around.stop <= around.start:
+        return found
+    means = _box((one[around] - other[around]) ** 2, half)
+    for out, (down, across) in zip(found, (here, there), strict=True):
+        top, bottom = max(rows.start, down.start), min(rows.stop, down.stop)
+        if top < bottom:
+            begin = top - down.start - around.start
+            out[top - rows.start : bottom - rows.start, across] = means[begin:][: bottom - top]
     return found
 
 
@@ -206,14 +241,12 @@ def across(shifts: Array) -> Array:
 
 def repeats(pixels: Array, spacing: float) -> Array:
     """Shifts (y, x) ``[S, 2]`` [px] at which the image resembles itself, one of each two opposite,
-    nearest first, within a third of the field."""
+    nearest first, within a third of the field and, in large fields, 341 px or 16 spacings."""
     from scipy.ndimage import maximum_filter
 
-    shape = np.array(pixels.shape)
-    correlation = autocorrelation(pixels - pixels.mean())
-    reach = shape // 3
-    window = tuple(slice(n - r, n + r + 1) for n, r in zip(shape, reach, strict=True))
-    near = correlation[window]
+    furthest = max(FURTHEST_PX, math.ceil(FURTHEST * spacing))
+    reach = np.minimum(np.array(pixels.shape) // 3, furthest)
+    near = autocorrelation(pixels, reach.tolist())
     shifts = np.moveaxis(np.indices(near.shape), 0, -1) - reach
     distance = np.hypot(*np.moveaxis(shifts, -1, 0))
     peak = near == maximum_filter(near, 2 * max(1, round(NEAREST * spacing / 2)) + 1)
@@ -243,6 +276,5 @@ def _least(values: Array, radius: float) -> Array:
 def _box(values: Array, half: int) -> Array:
     import cv2
 
-    half = min(half, *((n - 1) // 2 for n in values.shape)) if min(values.shape) > 2 else 0
     size = (2 * half + 1, 2 * half + 1)
     return np.maximum(cv2.blur(values, size, borderType=cv2.BORDER_REFLECT), 0)

@@ -58,15 +58,18 @@ class _Likeness:
 
     @classmethod
     def of(cls, source: Source, prior: Prior) -> _Likeness:
-        narrow, wide = (smooth(source.pixels, k * prior.scale_px) for k in (NARROW, WIDE))
-        response = readonly(narrow - wide if prior.contrast == "bright" else wide - narrow)
+        widths = (NARROW, WIDE) if prior.contrast == "bright" else (WIDE, NARROW)
+        response = smooth(source.pixels, widths[0] * prior.scale_px)
+        response -= smooth(source.pixels, widths[1] * prior.scale_px)
+        response = readonly(response)
         margin = int(min(prior.scale_px / 2, (min(source.shape) - 1) // 2))
         inner = response[margin : source.shape[0] - margin, margin : source.shape[1] - margin]
         # A stride prime to the width visits all rows and columns alike, without random numbers.
         stride = max(1, inner.size // PLACES)
         while math.gcd(stride, inner.shape[1]) > 1:
             stride += 1
-        places = readonly(np.sort(inner.ravel()[::stride]))
+        chosen = np.unravel_index(np.arange(0, inner.size, stride), inner.shape)
+        places = readonly(np.sort(inner[chosen]))
         found = cls(response, places, 1.0, periodicity(inner, prior.scale_px))
         if prior.count is None:
             return found

@@ -10,6 +10,7 @@ import numpy as np
 from scopegym import cache
 from scopegym.artifacts import Array, Labels, Source, readonly
 from scopegym.errors import ScopegymError
+from scopegym.operators.clustering import projected, scattered
 from scopegym.operators.symmetry import even_shifts, grid, translation_scores
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
@@ -21,6 +22,8 @@ PATCH, REACH, STRIDE = 1.25, 1.6, 0.5
 SHIFTS = 36
 #: Directions of largest variance that are kept, as in paper 003; the rest is mostly noise.
 COMPONENTS = 5
+#: Places at most; in larger images, from about 4,000 spacings squared on, they are further apart.
+MOST_PLACES = 2**22
 #: Below this share of the total variance, over the square root of the number of independent
 #: patches, a covariance is chance: of 194 splits of noise images by random workflows of the task
 #: seven came higher (up to 0.55), all into five labels or more, which ``pattern_consistency``
@@ -45,6 +48,8 @@ class HeldOut:
     shape: tuple[int, int]
     apart: int
     strength: float
+    #: How many of the places ``STRIDE`` apart each stands for.
+    each: float = 1.0
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +59,7 @@ class HeldOut:
     @property
     def chance(self) -> float:
         """The covariance up to which one pattern has something in common with itself."""
-        patches = len(self.yx) * (STRIDE / (2 * PATCH)) ** 2
+        patches = len(self.yx) * self.each * (STRIDE / (2 * PATCH)) ** 2
         noise = CHANCE * float(self.values.var(axis=0).sum()) / math.sqrt(patches)
         return max(noise, BEAT * self.strength)
 
@@ -91,14 +96,16 @@ def held_out(source: Source, prior: Prior) -> HeldOut:
 
 def _held_out(source: Source, spacing: float) -> HeldOut:
     half, reach, stride = (max(1, round(k * spacing)) for k in (PATCH, REACH, STRIDE))
-    centres = grid("the reward", source.shape, half + reach, stride)
+    step = max(stride, math.ceil(math.sqrt(source.pixels.size / MOST_PLACES)))
+    centres = grid("the reward", source.shape, half + reach, step)
     scores = translation_scores(source.pixels, centres, even_shifts(reach, SHIFTS), half)
-    mean = scores.mean(axis=0)
-    _, axes = np.linalg.eigh((scores - mean).T @ (scores - mean))
-    values = (scores - mean) @ axes[:, -COMPONENTS:]
-    apart = -(-(2 * half + 1) // stride)
+    mean, scatter = scattered(scores)
+    _, axes = np.linalg.eigh(scatter)
+    values = projected(scores, mean, axes[:, -COMPONENTS:])
+    apart = -(-(2 * half + 1) // step)
     yx, values = readonly(centres.yx, np.intp), readonly(values)
-    return HeldOut(yx, values, centres.shape, apart, float(mean @ mean))
+    each = (step / stride) ** 2
+    return HeldOut(yx, values, centres.shape, apart, float(mean @ mean), each)
 
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
