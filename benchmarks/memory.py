@@ -35,10 +35,10 @@ EXPERTS = ("atoms", "disorder", "symmetry")
 
 def image(kind: str, size: int, folder: Path) -> Path:
     """An image of SrTiO3 [001], of that with disordered regions, or of two patterns; as a file."""
-    from scopegym.crystal import Crystal
     from scopegym.datasets.simulate import simulate_crystal
     from scopegym.datasets.simulate_disorder import simulate_disorder
     from scopegym.datasets.simulate_patterns import two_phases
+    from scopegym.sample.crystal import Crystal
 
     path = folder / f"{kind}-{size}.npy"
     if path.exists():
@@ -60,11 +60,11 @@ def image(kind: str, size: int, folder: Path) -> Path:
 
 def measured(kind: str, path: Path) -> dict[str, float | str]:
     """What a child process reports: seconds, peak memory [bytes] and what came of it."""
-    from scopegym.crystal import Crystal
     from scopegym.envs.problem import Problem
     from scopegym.envs.problem import registry as tasks
-    from scopegym.experiments.expectations import expect
     from scopegym.micrograph import load
+    from scopegym.sample.crystal import Crystal
+    from scopegym.sample.expectations import expect
     from scopegym.workflow import Step, Workflow
 
     start = time.perf_counter()

@@ -31,9 +31,9 @@ from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.solve import soundest
 from scopegym.metrics import agreement, match_points
+from scopegym.sample.expectations import expect
 
 #: The stream of the unseen images: neither training nor validation draws from it.
 UNSEEN = 9001

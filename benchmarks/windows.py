@@ -14,14 +14,14 @@ import os
 import time
 
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_gradient
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
-from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.solve import search
 from scopegym.experiments.windows import Windowed, solve_windows
 from scopegym.metrics import agreement, match_points
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.expectations import Expectation, expect
 
 WINDOW, STRIDE = 128, 64
 CRYSTAL, ZONE = "YBa2Cu3O7", (1, 0, 0)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from scopegym import envs, operators, rewards
-from scopegym.crystal import Crystal
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph, load
 from scopegym.operators.base import operator
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, reward_term
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from scopegym.agents.policy import SHIPPED, Policy
 from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem
 from scopegym.experiments.apply import doubts
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.pictures import write_overlay
 from scopegym.experiments.reproduce.base import reproduce
+from scopegym.sample.expectations import expect
 
 HERE = Path(__file__).parent
 
@@ -125,11 +125,11 @@ def real(data: Path) -> None:
 
 def windows() -> None:
     """The maps of docs/windows.md: a random search in every window of a fading image."""
-    from scopegym.crystal import Crystal
     from scopegym.datasets.simulate import simulate_gradient
     from scopegym.envs.problem import registry as tasks
     from scopegym.experiments.maps import write_maps
     from scopegym.experiments.windows import solve_windows
+    from scopegym.sample.crystal import Crystal
 
     projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
     micrograph = simulate_gradient(projection, noise=0.1, seed=1)

@@ -21,13 +21,13 @@ from scopegym.artifacts import digest
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.collection import Known
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
 from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
 from scopegym.experiments.outputs import recipe, to_json, write_answer
 from scopegym.experiments.solve import soundest
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile
+from scopegym.sample.expectations import Expectation
 from scopegym.workers import Backend, Parcel, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow, versions
 

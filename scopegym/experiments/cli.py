@@ -101,7 +101,7 @@ def demo(
     from scopegym.datasets.bundled import bundled
     from scopegym.envs import registry as tasks
     from scopegym.envs.problem import Problem
-    from scopegym.experiments.expectations import expect
+    from scopegym.sample.expectations import expect
 
     micrograph = bundled("ybco_100_poisson")
     expectation = expect(micrograph, sample="YBa2Cu3O7", zone=(1, 0, 0))
@@ -163,7 +163,7 @@ def solve(
     from scopegym.device import check, using
     from scopegym.envs import registry as tasks
     from scopegym.envs.problem import Problem
-    from scopegym.experiments.expectations import expect
+    from scopegym.sample.expectations import expect
 
     _load_plugins(plugin)
     judged_by = _reward(tasks[task].reward, reward)
@@ -623,8 +623,8 @@ def _known(
     contrast: str,
 ) -> Any:
     """What is said of many images together; the crystal is read here, once."""
-    from scopegym.crystal import crystal as find
     from scopegym.experiments.collection import Known
+    from scopegym.sample.crystal import crystal as find
 
     given = density is not None or spacing is not None
     if (crystal is not None) + given + estimate != 1:

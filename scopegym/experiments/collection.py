@@ -12,10 +12,10 @@ from typing import Any
 from scopegym.datasets.readers import SUFFIXES
 from scopegym.envs.problem import Problem, Task
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import Expectation, expect
 from scopegym.frozen import FrozenDict
 from scopegym.micrograph import Micrograph, load
 from scopegym.rewards.base import Reward
+from scopegym.sample.expectations import Expectation, expect
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ import numpy as np
 from scopegym.agents.base import Agent, Front, Pick
 from scopegym.agents.base import registry as agents
 from scopegym.artifacts import State
-from scopegym.calibration import Calibration
-from scopegym.crystal import Crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError, one_line
-from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.findings import Outcome
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
+from scopegym.sample.calibration import Calibration
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.expectations import Expectation, expect
 from scopegym.workflow import Workflow
 
 #: Values this close tie: a rank in ``image_evidence`` is known to half a per cent.

@@ -19,13 +19,13 @@ from scopegym.artifacts import Array, Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.micrograph import Micrograph
 from scopegym.plain import Anything, Items, Record, Whole, checked
 from scopegym.prior import Prior
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
+from scopegym.sample.expectations import Expectation
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 from scopegym.workflow import LONGEST, Workflow

@@ -16,7 +16,6 @@ import pytest
 from scopegym.agents.base import registry as agents
 from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Image
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
@@ -25,6 +24,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
+from scopegym.sample.crystal import Crystal
 from scopegym.space import Real
 from scopegym.workflow import Step, Workflow
 

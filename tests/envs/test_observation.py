@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopegym.artifacts import KINDS, Features, Image, Instances, Labels, Points, Tracks
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
@@ -18,6 +17,7 @@ from scopegym.envs.observation import LIMIT, NAMES, SIDE, Observer, picture, sta
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.prior import Prior
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Step
 
 ATOMS = tasks["atoms"]

@@ -18,13 +18,13 @@ import pytest
 import tifffile
 
 from scopegym.agents.policy import Policy
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.experiments.apply import Job, apply, summary
 from scopegym.experiments.collection import Known, files
 from scopegym.experiments.folders import Output
 from scopegym.registry import read_plugins
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe
 
 CRYSTAL = Crystal.named("SrTiO3")

@@ -10,7 +10,6 @@ import pytest
 
 from scopegym.agents.base import Front
 from scopegym.artifacts import Labels
-from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_grains
@@ -24,6 +23,7 @@ from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 YBCO = Crystal.named("YBa2Cu3O7").project((1, 0, 0))

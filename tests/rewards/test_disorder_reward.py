@@ -7,13 +7,13 @@ import pytest
 
 from scopegym import rewards
 from scopegym.artifacts import Labels, Source, State
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.prior import Prior
 from scopegym.rewards.disorder import across, departures
+from scopegym.sample.crystal import crystal
 
 YBCO = crystal("YBa2Cu3O7").project((1, 0, 0))
 PRIOR = Prior(8.0)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scopegym.artifacts import Array, Labels, Points, State
-from scopegym.crystal import crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.reproduce.base import Claim, reproduction, write
 from scopegym.experiments.solve import solve
 from scopegym.metrics import mask_overlap, match_points
 from scopegym.micrograph import Micrograph, load
 from scopegym.rewards.disorder import disordered, outline_length
+from scopegym.sample.crystal import crystal
+from scopegym.sample.expectations import expect
 from scopegym.workflow import Step, Workflow
 
 if TYPE_CHECKING:

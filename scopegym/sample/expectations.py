@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from scopegym.calibration import Calibration, check_calibration
-from scopegym.crystal import Crystal, Projection, crystal
 from scopegym.errors import ScopegymError
-from scopegym.estimation import estimate_prior
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
+from scopegym.sample.calibration import Calibration, check_calibration
+from scopegym.sample.crystal import Crystal, Projection, crystal
+from scopegym.sample.estimation import estimate_prior
 from scopegym.units import check_pixel_size, parse_pixels
 
 #: What a contradicted pixel size means: an error, nothing, or no more than a message.
-Policy = Literal["check", "trust", "report"]
+CalibrationPolicy = Literal["check", "trust", "report"]
 Contrast = Literal["bright", "dark"]
 
 
@@ -39,7 +39,7 @@ def expect(
     density_per_nm2: float | None = None,
     spacing: str | None = None,
     estimate: bool = False,
-    calibration: Policy = "check",
+    calibration: CalibrationPolicy = "check",
     contrast: Contrast = "bright",
     counted: bool = True,
 ) -> Expectation:
@@ -131,7 +131,7 @@ def _pixel_size(micrograph: Micrograph) -> float:
 
 
 def _from_crystal(
-    micrograph: Micrograph, projection: Projection, policy: Policy, contrast: Contrast
+    micrograph: Micrograph, projection: Projection, policy: CalibrationPolicy, contrast: Contrast
 ) -> Expectation:
     size = _pixel_size(micrograph)
     shape = (micrograph.shape[0], micrograph.shape[1])

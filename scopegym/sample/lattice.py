@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scopegym.crystal import Projection
 from scopegym.errors import ScopegymError
 from scopegym.prior import Vector
+from scopegym.sample.crystal import Projection
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
