@@ -15,7 +15,7 @@ from scopegym.datasets.simulate import COLUMN_SIGMA_NM, REACH, draw_columns
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.operators.regions import regions
-from scopegym.sample.crystal import Projection
+from scopegym.sample.projection import Projection
 
 #: Width of a disordered column over that of an ordered one.
 BLUR = 1.3

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scopegym.errors import ScopegymError
 from scopegym.prior import Prior
-from scopegym.sample.lattice import (
+from scopegym.sample.spectrum import (
     LARGEST_PX,
     Field,
     block_level,

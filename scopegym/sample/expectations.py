@@ -10,8 +10,9 @@ from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.sample.calibration import Calibration, check_calibration
-from scopegym.sample.crystal import Crystal, Projection, crystal
+from scopegym.sample.crystal import Crystal, crystal
 from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.projection import Projection
 from scopegym.units import check_pixel_size, parse_pixels
 
 #: What a contradicted pixel size means: an error, nothing, or no more than a message.

@@ -38,7 +38,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator, registry
 from scopegym.operators.blobs import TooManyCandidates
 from scopegym.prior import Prior
-from scopegym.sample.crystal import Projection
+from scopegym.sample.projection import Projection
 from scopegym.space import Choice, Integer
 from scopegym.workflow import Step, Workflow
 

@@ -23,7 +23,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
 from scopegym.rewards.count import count_error
-from scopegym.sample.crystal import Crystal, Projection
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.projection import Projection
 
 ATOMS = tasks["atoms"]
 #: Crystal and zone, and one period in which no column sits half-way: (of the first lattice

@@ -22,7 +22,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, Score
-from scopegym.sample.crystal import Projection, crystal
+from scopegym.sample.crystal import crystal
+from scopegym.sample.projection import Projection
 from scopegym.workflow import Step, Workflow
 
 #: The two objectives, joined as the paper does: by the distance to where both are 0.
