@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scopegym.artifacts import readonly
 from scopegym.errors import ScopegymError
-from scopegym.prior import Prior, Vector
+from scopegym.prior import Lattice, Prior, Vector
 from scopegym.sample.zone import Zone, direction_name
 
 #: Neighbours that the density rule of the reward sums over.
@@ -174,7 +174,7 @@ class Projection:
             scale_px=_spacing(distances),
             count=len(self.columns) / _area(lattice) * shape[0] * shape[1],
             neighbour_sums_px=_neighbour_sums(distances),
-            lattice_px=vectors(lattice),
+            parts=(Lattice(vectors(lattice)),),
             contrast=contrast,
             sources=dict.fromkeys(
                 ("scale_px", "count", "neighbour_sums_px", "lattice_px"), "crystal"
