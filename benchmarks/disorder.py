@@ -29,8 +29,8 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.experiments.reproduce.disorder import species
 from scopegym.experiments.solve import search
 from scopegym.metrics import mask_overlap
+from scopegym.sample import Expectation
 from scopegym.sample.crystal import crystal
-from scopegym.sample.expectations import Expectation
 from scopegym.workflow import Workflow
 
 cv2.setNumThreads(1)

@@ -63,21 +63,21 @@ def measured(kind: str, path: Path) -> dict[str, float | str]:
     from scopegym.envs.problem import Problem
     from scopegym.envs.problem import registry as tasks
     from scopegym.micrograph import load
+    from scopegym.sample import Sample
     from scopegym.sample.crystal import Crystal
-    from scopegym.sample.expectations import expect
     from scopegym.workflow import Step, Workflow
 
     start = time.perf_counter()
     micrograph = load(path, f"{PIXEL_SIZE_NM} nm")
     if kind == "estimate":
-        said = f"spacing {expect(micrograph, estimate=True).prior.scale_px:.2f} px"
+        said = f"spacing {Sample(estimate=True).expect(micrograph).prior.scale_px:.2f} px"
     else:
         task = tasks[kind if kind in EXPERTS else "atoms"]
         if kind == "symmetry":
-            prior = expect(micrograph, spacing="8 px", counted=False).prior
+            prior = Sample(spacing="8 px").expect(micrograph, counted=False).prior
         else:
             crystal = Crystal.named("SrTiO3")
-            prior = expect(micrograph, sample=crystal, zone=(0, 0, 1)).prior
+            prior = Sample(crystal=crystal, zone=(0, 0, 1)).expect(micrograph).prior
         problem = Problem(micrograph, prior, task)
         if kind == "apply":
             from scopegym.agents.policy import Policy

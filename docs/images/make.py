@@ -19,7 +19,7 @@ from scopegym.envs.problem import Problem
 from scopegym.experiments.apply import doubts
 from scopegym.experiments.pictures import write_overlay
 from scopegym.experiments.reproduce.base import reproduce
-from scopegym.sample.expectations import expect
+from scopegym.sample import Sample
 
 HERE = Path(__file__).parent
 
@@ -89,8 +89,8 @@ def real(data: Path) -> None:
     policy = Policy.shipped("atoms")
     atoms = data / "atom_finding"
     shown = (
-        ("YBa2Cu3O7", atoms / "scilink_ybco_haadf" / "YBCO_tem.tif", {"sample": "YBa2Cu3O7"}),
-        ("BaTiO3", atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4", {"sample": "BaTiO3"}),
+        ("YBa2Cu3O7", atoms / "scilink_ybco_haadf" / "YBCO_tem.tif", {"crystal": "YBa2Cu3O7"}),
+        ("BaTiO3", atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4", {"crystal": "BaTiO3"}),
         (
             "MoS2",
             next((atoms / "scilink_mos2_haadf").glob("*.npy")),
@@ -105,7 +105,7 @@ def real(data: Path) -> None:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axes, (name, file, known) in zip(figure.subplots(1, 4), shown, strict=True):
         micrograph = scopegym.load(file)
-        expectation = expect(micrograph, **known, calibration="report")
+        expectation = Sample(**known, calibration="report").expect(micrograph)
         problem = Problem(micrograph, expectation.prior, policy.task)
         trial = policy.propose(problem)
         said = "doubtful" if doubts(policy, problem, expectation, trial) else "ok"
@@ -133,7 +133,7 @@ def windows() -> None:
 
     projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
     micrograph = simulate_gradient(projection, noise=0.1, seed=1)
-    expectation = expect(micrograph, sample="YBa2Cu3O7")
+    expectation = Sample(crystal="YBa2Cu3O7").expect(micrograph)
     problem = Problem(micrograph, expectation.prior, tasks["atoms"])
     result = solve_windows(problem, expectation, 128, agent="random", budget=60)
     write_maps(result, HERE / "windows.png")

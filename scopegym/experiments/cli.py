@@ -99,14 +99,13 @@ def demo(
 ) -> None:
     """Solve the bundled YBa2Cu3O7 image: needs no argument and no network."""
     from scopegym.datasets.bundled import bundled
-    from scopegym.envs import registry as tasks
-    from scopegym.envs.problem import Problem
-    from scopegym.sample.expectations import expect
+    from scopegym.experiments.solving import prepared
+    from scopegym.sample import Sample
 
+    sample = Sample(crystal="YBa2Cu3O7", zone=(1, 0, 0))
     micrograph = bundled("ybco_100_poisson")
-    expectation = expect(micrograph, sample="YBa2Cu3O7", zone=(1, 0, 0))
-    problem = Problem(micrograph, expectation.prior, tasks["atoms"])
-    _solve(problem, expectation, agent, budget, seed, "value", out, as_json)
+    plan = prepared(micrograph, "atoms", sample, agent=agent, budget=budget, seed=seed)
+    _solve(plan, out, as_json)
 
 
 @app.command()
@@ -160,44 +159,26 @@ def solve(
 
     With windows the budget is that of each of them.
     """
-    from scopegym.device import check, using
-    from scopegym.envs import registry as tasks
-    from scopegym.envs.problem import Problem
-    from scopegym.sample.expectations import expect
+    from scopegym.experiments.solving import opened, prepared
 
-    _load_plugins(plugin)
-    judged_by = _reward(tasks[task].reward, reward)
-    micrograph = _load(image, pixel_size, frame)
-    expectation = expect(
-        micrograph,
-        sample=crystal,
-        zone=zone,
-        density_per_nm2=density,
-        spacing=spacing,
-        estimate=estimate,
-        calibration=calibration,
-        contrast=contrast,
-        counted="count" in judged_by.needs,
+    known = _sample(crystal, zone, density, spacing, estimate, pixel_size, contrast, calibration)
+    plan = prepared(
+        opened(image, pixel_size, frame),
+        task,
+        known,
+        reward=reward,
+        agent=agent,
+        budget=budget,
+        seed=seed,
+        pick=pick,
+        window=window,
+        stride=stride,
+        workers=workers,
+        backend=backend,
+        device=device,
+        plugins=plugin or (),
     )
-    problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
-    if window is None:
-        if stride is not None:
-            raise ScopegymError("A stride goes with windows: give --window too.")
-        with using(check(device)):
-            _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
-        return
-    files = [Path(term.rpartition(":")[0]) for term in reward or () if ":" in term]
-    settings = {
-        "agent": agent,
-        "budget": budget,
-        "seed": seed,
-        "pick": pick,
-        "workers": workers or os.cpu_count() or 1,
-        "backend": backend,
-        "device": check(device),
-        "plugins": (*(plugin or ()), *files),
-    }
-    _solve_windows(problem, expectation, window, stride, settings, out, as_json)
+    _solve(plan, out, as_json)
 
 
 @app.command()
@@ -244,8 +225,8 @@ def train(
     settings = Settings.of(task, steps=steps, validation=validation)
     problems = None
     if images:
-        known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
-        problems = _problems(images, known, chosen)
+        sample = _sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        problems = _problems(images, sample, chosen)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
     _start_ray(backend, ray_address)
@@ -317,11 +298,11 @@ def apply(
     from scopegym.registry import read_plugins
 
     _load_plugins(plugin)
-    known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+    sample = _sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
     folder = _policy_folder(policy)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
-    job = Job(Policy.load(folder), known, refine, seed, read_plugins(plugin or ()), device)
+    job = Job(Policy.load(folder), sample, refine, seed, read_plugins(plugin or ()), device)
     meant = files(images)
     _start_ray(backend, ray_address)
     title = f"{folder.name} on {len(meant)} images"
@@ -396,14 +377,14 @@ def benchmark(
     """Hold agents against each other on the same images; run it again to go on where it stopped."""
     from scopegym.experiments.benchmark import benchmark as carry_out
     from scopegym.experiments.benchmark.page import summary
-    from scopegym.experiments.benchmark.setting import Given
+    from scopegym.experiments.benchmark.setting import UserImages
     from scopegym.experiments.collection import files
 
     _load_plugins(plugin)
     given = None
     if images:
-        known = _known(crystal, zone, density, spacing, estimate, pixel_size, contrast)
-        given = Given.of(files(images).items(), known)
+        sample = _sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        given = UserImages.of(files(images).items(), sample)
     _start_ray(backend, ray_address)
     with _resumable("runs", out), _progress(0, f"benchmark of {task}", "runs") as advance:
         done = carry_out(
@@ -586,18 +567,6 @@ def _load(path: Path, pixel_size: str | None, frame: int | None) -> Any:
     return micrograph.frame(frame)
 
 
-def _reward(reward: Any, added: list[str] | None) -> Any:
-    """The reward with the terms that were asked for, each ``TERM`` or ``FILE.py:TERM``."""
-    from scopegym.registry import load_plugin
-
-    for entry in added or ():
-        file, _, term = entry.rpartition(":")
-        if file:
-            load_plugin(file)
-        reward = reward.plus(term)
-    return reward
-
-
 def _audited(task: str, entry: str | None) -> tuple[Any, list[Path]]:
     """The reward to audit, and the files that it comes from."""
     from scopegym.envs.problem import registry as tasks
@@ -613,44 +582,39 @@ def _audited(task: str, entry: str | None) -> tuple[Any, list[Path]]:
     return named if isinstance(named, Reward) else reward.plus(name), [Path(path)] if path else []
 
 
-def _known(
+def _sample(
     crystal: str | None,
     zone: str,
     density: float | None,
     spacing: str | None,
     estimate: bool,
     pixel_size: str | None,
-    contrast: str,
+    contrast: Any,
+    calibration: Any = "report",
 ) -> Any:
-    """What is said of many images together; the crystal is read here, once."""
-    from scopegym.experiments.collection import Known
-    from scopegym.sample.crystal import crystal as find
+    """The sample that the options describe."""
+    from scopegym.sample import Sample
 
-    given = density is not None or spacing is not None
-    if (crystal is not None) + given + estimate != 1:
-        raise ScopegymError(
-            "Say what to expect in exactly one way: a crystal, density and spacing, or estimate."
-        )
-    expected = {
-        "sample": None if crystal is None else find(crystal),
-        "zone": zone,
-        "density_per_nm2": density,
-        "spacing": spacing,
-        "estimate": estimate,
-        "contrast": contrast,
-        "calibration": "report",
-    }
-    return Known(pixel_size, expected)
+    return Sample(
+        crystal=crystal,
+        zone=zone,
+        density_per_nm2=density,
+        spacing=spacing,
+        estimate=estimate,
+        pixel_size=pixel_size,
+        contrast=contrast,
+        calibration=calibration,
+    )
 
 
-def _problems(images: list[str], known: Any, task: Any) -> list[Any]:
+def _problems(images: list[str], sample: Any, task: Any) -> list[Any]:
     """The problems of a user's images, all of them in memory."""
-    from scopegym.experiments.collection import files
+    from scopegym.experiments.collection import files, images_in, problem_of
 
     return [
-        known.problem(micrograph, task, task.reward)[0]
+        problem_of(micrograph, sample, task, task.reward)[0]
         for path in files(images).values()
-        for micrograph in known.images(path)
+        for micrograph in images_in(path, sample)
     ]
 
 
@@ -691,57 +655,21 @@ def _start_ray(backend: str, address: str | None) -> None:
         start_ray(address)
 
 
-def _solve(
-    problem: Any,
-    expectation: Any,
-    agent: str,
-    budget: int,
-    seed: int,
-    pick: Any,
-    out: Path,
-    as_json: bool,
-) -> None:
+def _solve(plan: Any, out: Path, as_json: bool) -> None:
     from scopegym.experiments.folders import Output
     from scopegym.experiments.outputs import RESULT_FILES, write_result
-    from scopegym.experiments.solve import search
 
-    problem.check()
     Output(out, "solve").claim(RESULT_FILES)
-    with _progress(budget, f"{agent} on {problem.micrograph.name}", "executions") as advance:
+    total, unit = plan.size
+    with _progress(total, plan.title, unit) as advance:
 
         def on_trial(trial: Any) -> None:
             advance(trial.executions, trial.score.value)
 
-        result = search(problem, expectation, agent, budget, seed, pick, on_trial)
-    write_result(result, out)
-    _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
-
-
-def _solve_windows(
-    problem: Any,
-    expectation: Any,
-    window: int,
-    stride: int | None,
-    settings: dict[str, Any],
-    out: Path,
-    as_json: bool,
-) -> None:
-    from scopegym.experiments.folders import Output
-    from scopegym.experiments.outputs import RESULT_FILES, write_result
-    from scopegym.experiments.windows import solve_windows, tiled
-
-    problem.check()
-    count = len(tiled(problem, window, stride))
-    Output(out, "solve").claim(RESULT_FILES)
-    title = f"{settings['agent']} on {problem.micrograph.name}"
-    with _progress(count, title, "windows") as advance:
-
         def on_window(solved: Any) -> None:
             advance(1, 0.0 if solved.trial is None else solved.trial.score.value)
 
-        result = solve_windows(
-            problem, expectation, window, stride, **settings, on_window=on_window
-        )
+        result = plan.run(on_trial, on_window)
     write_result(result, out)
     _print({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
 

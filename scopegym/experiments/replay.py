@@ -18,7 +18,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.plain import SHARE, read_bytes
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
-from scopegym.sample.expectations import resolvable
+from scopegym.sample.sample import resolvable
 from scopegym.workflow import Recipe
 
 #: Scores this close are the same; other library versions differ in the last digits.

@@ -25,7 +25,7 @@ from scopegym.plain import Anything, Items, Record, Whole, checked
 from scopegym.prior import Prior
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
-from scopegym.sample.expectations import Expectation
+from scopegym.sample import Expectation
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 from scopegym.workflow import LONGEST, Workflow

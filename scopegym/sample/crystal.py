@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -68,7 +69,13 @@ class Crystal:
         object.__setattr__(self, "positions", readonly(positions % 1.0))
         object.__setattr__(self, "occupancies", occupancies)
 
-    @property
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Crystal) and (self.name, self.key) == (other.name, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.key))
+
+    @cached_property
     def key(self) -> str:
         """Identity: what it is made of, whatever its name."""
         made_of = (self.cell_nm, self.numbers, self.positions, self.occupancies)
@@ -137,6 +144,11 @@ def crystal(name_or_path: str | Path | Crystal) -> Crystal:
     """The crystal a user means: a built-in name, the path of a CIF file, or a crystal itself."""
     if isinstance(name_or_path, Crystal):
         return name_or_path
+    if not isinstance(name_or_path, str | Path):
+        raise ScopegymError(
+            "A crystal is a built-in name, the path of a CIF file or a Crystal, not "
+            f"{name_or_path!r}."
+        )
     if isinstance(name_or_path, Path) or name_or_path.casefold().endswith(".cif"):
         return Crystal.from_cif(name_or_path)
     return Crystal.named(name_or_path)

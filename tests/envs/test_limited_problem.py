@@ -24,7 +24,7 @@ from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
 from scopegym.rewards.base import registry as terms
 from scopegym.rewards.base import reward_term
-from scopegym.sample.expectations import Expectation
+from scopegym.sample import Expectation
 from scopegym.workflow import Step, Workflow
 
 LIMITS = Limits(seconds=1.0, nbytes=2**29)

@@ -175,7 +175,7 @@ def test_tables_hold_every_run_and_every_trial(done: Path):
 
 def test_a_run_is_what_solve_gives(done: Path):
     from scopegym.experiments.solve import search
-    from scopegym.sample.expectations import Expectation
+    from scopegym.sample import Expectation
 
     problem = Setting("atoms", 9).problem(1)
     solved = search(problem, Expectation(problem.prior, None, ()), "bayes", 9, 1)

@@ -28,7 +28,8 @@ from scopegym.experiments import pictures, report
 from scopegym.experiments.findings import by_area
 from scopegym.experiments.pictures import draw_front, draw_overlay
 from scopegym.experiments.report import render_report, write_report
-from scopegym.experiments.solve import Result, solve
+from scopegym.experiments.solve import Result
+from scopegym.experiments.solving import solve
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, Score

@@ -18,7 +18,8 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.findings import by_area
 from scopegym.experiments.outputs import recipe, to_json
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import TIE, Result, solve, soundest
+from scopegym.experiments.solve import TIE, Result, soundest
+from scopegym.experiments.solving import solve
 from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior

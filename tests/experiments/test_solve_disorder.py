@@ -20,7 +20,8 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
 from scopegym.experiments.outputs import recipe
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import Result, solve
+from scopegym.experiments.solve import Result
+from scopegym.experiments.solving import solve
 from scopegym.metrics import mask_overlap
 from scopegym.micrograph import Micrograph
 from scopegym.sample.crystal import crystal

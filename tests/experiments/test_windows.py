@@ -24,8 +24,8 @@ from scopegym.experiments.replay import replay
 from scopegym.experiments.windows import Grid, Windowed, merge, part, solve_windows
 from scopegym.metrics import agreement, match_points
 from scopegym.micrograph import Micrograph
+from scopegym.sample import Expectation
 from scopegym.sample.crystal import Crystal
-from scopegym.sample.expectations import Expectation
 from scopegym.workflow import Recipe, Step, Workflow
 
 SPACING = 8.0
