@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,8 +30,16 @@ from scopegym.sample.sample import CalibrationPolicy, Contrast
 from scopegym.units import parse_pixel_size
 from scopegym.workers import Backend
 
-#: scikit-learn takes no larger seeds.
-LARGEST_SEED = 2**32 - 1
+#: The least and the largest value; scikit-learn takes no larger seeds.
+WHOLE_NUMBERS = {
+    "seed": (0, 2**32 - 1),
+    "budget": (1, 1_000_000),
+    "window": (1, 10**6),
+    "stride": (1, 10**6),
+    "workers": (1, 1024),
+}
+#: Those that need not be given.
+OPTIONAL = ("window", "stride", "workers")
 
 #: An image: a file, an array ``[H, W]`` or ``[T, H, W]``, or a micrograph.
 ImageLike = str | Path | ArrayLike | Micrograph
@@ -65,8 +74,13 @@ class Plan:
         agents[self.agent]
         if self.pick not in get_args(Pick):
             raise ScopegymError(f"Pick by value, euclidean or chebyshev, not '{self.pick}'.")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ScopegymError(f"The seed must be from 0 to {LARGEST_SEED}, not {self.seed}.")
+        for name, (low, high) in WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            whole = isinstance(value, Integral) and low <= int(value) <= high
+            if not (whole or (value is None and name in OPTIONAL)):
+                raise ScopegymError(
+                    f"The {name} must be a whole number from {low} to {high}, not {value!r}."
+                )
         if self.device is not None:
             devices.check(self.device)
         if self.window is None and self.stride is not None:
@@ -167,10 +181,11 @@ def solve(
         "calibration": calibration,
     }
     stated = {name: value for name, value in options.items() if value is not None}
+    known = _known(sample, prior, stated)
     plan = prepared(
-        opened(image, pixel_size if sample is None else sample.pixel_size, frame),
+        opened(image, known.pixel_size if isinstance(known, Sample) else pixel_size, frame),
         task,
-        _known(sample, prior, stated),
+        known,
         reward=reward,
         agent=agent,
         budget=budget,
@@ -237,6 +252,10 @@ def _from_array(image: ArrayLike) -> Micrograph:
 
 def _known(sample: Sample | None, prior: Prior | None, stated: dict[str, Any]) -> Sample | Prior:
     """What is known of the image. Raises ScopegymError where it is said twice."""
+    if not isinstance(sample, Sample | None):
+        raise ScopegymError(f"A sample must be a Sample, not {sample!r}.")
+    if not isinstance(prior, Prior | None):
+        raise ScopegymError(f"A prior must be a Prior, not {prior!r}.")
     if sample is None and prior is None:
         ways = ("crystal", "density_per_nm2", "spacing")
         return Sample(**{"estimate": not any(way in stated for way in ways), **stated})
@@ -255,8 +274,11 @@ def _reward(own: Reward, asked: RewardLike) -> tuple[Reward, list[Path]]:
     """The reward that is asked for, and the files that its terms come from."""
     if isinstance(asked, Reward):
         return asked, []
+    terms = [asked] if isinstance(asked, str) else asked or ()
+    if not (isinstance(terms, Sequence) and all(isinstance(term, str) for term in terms)):
+        raise ScopegymError(f"A reward is a Reward or names of terms to add, not {asked!r}.")
     files = []
-    for entry in [asked] if isinstance(asked, str) else asked or ():
+    for entry in terms:
         file, _, term = entry.rpartition(":")
         if file:
             load_plugin(file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,10 @@ def parse_zone(zone: str | Sequence[int]) -> Zone:
         numbers = re.split(r"[\s,]+", text.strip()) if apart else re.findall(r"-?\d", text)
         if not apart and "".join(numbers) != text:
             raise complaint
-    else:
+    elif isinstance(zone, Iterable):
         numbers = [str(n) for n in zone]
+    else:
+        raise complaint
     try:
         values = [float(n) for n in numbers]
     except (TypeError, ValueError):
