@@ -214,11 +214,13 @@ class Prior:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML: each part under its name."""
+        claims = {part.name: part.to_plain() for part in self.parts}
         return {
             "scale_px": self.scale_px,
             "count": self.count,
             "neighbour_sums_px": list(self.neighbour_sums_px),
-            **{part.name: part.to_plain() for part in self.parts},
+            # What reads results finds this entry without a lattice too.
+            **{Lattice.name: None, **claims},
             "contrast": self.contrast,
             "sources": dict(self.sources),
         }

@@ -205,6 +205,7 @@ def test_a_recipe_of_former_versions_reads_as_before():
         (8, 0),
         (0, 8),
     )
+    assert Prior(8.0).to_dict()["lattice_px"] is None
     assert Prior(8.0, parts=(SQUARE,)).to_dict()["lattice_px"] == [[8.0, 0.0], [0.0, 8.0]]
 
 
