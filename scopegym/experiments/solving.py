@@ -74,6 +74,9 @@ class Plan:
         agents[self.agent]
         if self.pick not in get_args(Pick):
             raise ScopegymError(f"Pick by value, euclidean or chebyshev, not '{self.pick}'.")
+        if self.backend not in get_args(Backend):
+            known = ", ".join(get_args(Backend))
+            raise ScopegymError(f"Unknown backend '{self.backend}'; known: {known}.")
         for name, (low, high) in WHOLE_NUMBERS.items():
             value = getattr(self, name)
             whole = isinstance(value, Integral) and low <= int(value) <= high
@@ -156,7 +159,7 @@ def solve(
     workers: int | None = None,
     backend: Backend = "ray",
     device: str | None = None,
-    plugins: Sequence[str | Path] = (),
+    plugins: str | Path | Sequence[str | Path] = (),
     on_trial: Callable[[Trial], None] | None = None,
     on_window: Callable[[Solved], None] | None = None,
 ) -> Result:
@@ -207,13 +210,14 @@ def prepared(
     known: Sample | Prior,
     *,
     reward: RewardLike = None,
-    plugins: Sequence[str | Path] = (),
+    plugins: str | Path | Sequence[str | Path] = (),
     **how: Any,
 ) -> Plan:
     """The plan to solve one image; ``how`` are the other fields of ``Plan``.
 
     Raises ScopegymError on bad input, before anything is searched.
     """
+    plugins = [plugins] if isinstance(plugins, str | Path) else plugins
     load_plugins(plugins)
     judged_by, files = _reward(tasks[task].reward, reward)
     if isinstance(known, Prior):
@@ -234,7 +238,11 @@ def opened(image: ImageLike, pixel_size: str | None = None, frame: int | None = 
         micrograph = image if isinstance(image, Micrograph) else _from_array(image)
         if pixel_size is not None:
             micrograph = replace(micrograph, pixel_size_nm=parse_pixel_size(pixel_size))
-    return micrograph if frame is None else micrograph.frame(frame)
+    if frame is None:
+        return micrograph
+    if not isinstance(frame, Integral):
+        raise ScopegymError(f"A frame is a whole number from 0, not {frame!r}.")
+    return micrograph.frame(int(frame))
 
 
 def _from_array(image: ArrayLike) -> Micrograph:

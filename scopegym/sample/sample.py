@@ -67,7 +67,8 @@ class Sample:
             )
         _check_choice("contrast", self.contrast, get_args(Contrast))
         _check_choice("calibration", self.calibration, get_args(CalibrationPolicy))
-        _check_density(self.density_per_nm2)
+        object.__setattr__(self, "estimate", bool(self.estimate))
+        object.__setattr__(self, "density_per_nm2", _density(self.density_per_nm2))
         if given and self.spacing is None:
             raise ScopegymError("A density alone is not enough: give the spacing too.")
         if self.spacing is not None:
@@ -154,13 +155,15 @@ def _check_choice(what: str, value: Any, allowed: Sequence[str]) -> None:
         raise ScopegymError(f"The {what} must be {' or '.join(allowed)}, not {value!r}.")
 
 
-def _check_density(density_per_nm2: Any) -> None:
+def _density(density_per_nm2: Any) -> float | None:
     if density_per_nm2 is None:
-        return
+        return None
     if isinstance(density_per_nm2, bool) or not isinstance(density_per_nm2, Real):
         raise ScopegymError(f"The density must be a number per nm^2, not {density_per_nm2!r}.")
-    if not float(density_per_nm2) > 0:
-        raise ScopegymError(f"The density must be positive, not {density_per_nm2:g} per nm^2.")
+    density = float(density_per_nm2)
+    if not density > 0:
+        raise ScopegymError(f"The density must be positive, not {density:g} per nm^2.")
+    return density
 
 
 def _count(micrograph: Micrograph, density_per_nm2: float) -> float:

@@ -57,6 +57,9 @@ def test_the_same_sample_in_other_words_is_equal():
     said = Sample(crystal=Crystal.named("SrTiO3"), zone=(0, 0, 2))
     assert said == Sample(crystal="sto", zone=[0, 0, 1]) == STO
     assert said.to_dict()["zone"] == "0,0,1"
+    figures = SAMPLES["figures"]
+    assert replace(figures, density_per_nm2=13) == replace(figures, density_per_nm2=np.float32(13))
+    json.dumps(replace(figures, density_per_nm2=np.float32(13)).to_dict())
     assert said != replace(said, zone=(1, 1, 0)) and said != replace(said, pixel_size="25 pm")
 
 
