@@ -9,11 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scopegym.artifacts import , Image, Labels(
-    Artifact,
-    Points,
-    State,
-)
+from scopegym.artifacts import Artifact, Image, Labels, Points, State
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import Operator

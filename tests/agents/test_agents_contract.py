@@ -16,7 +16,6 @@ import pytest
 from scopegym.agents.base import registry as agents
 from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Image
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
@@ -24,7 +23,8 @@ from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
+from scopegym.sample.crystal import Crystal
 from scopegym.space import Real
 from scopegym.workflow import Step, Workflow
 
@@ -54,7 +54,7 @@ def make_problem(noise: float = 0.2) -> Problem:
 
 def pure_noise() -> Problem:
     pixels = np.random.default_rng(0).normal(0, 1, (80, 80))
-    prior = Prior(8.0, 100.0, (32.0,), ((8.0, 0.0), (0.0, 8.0)))
+    prior = Prior(8.0, 100.0, (32.0,), (Lattice(((8.0, 0.0), (0.0, 8.0))),))
     return Problem(Micrograph(pixels, name="noise"), prior, ATOMS)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from scopegym.agents.base import Front
 from scopegym.artifacts import Labels
-from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate import simulate_crystal
@@ -21,11 +20,13 @@ from scopegym.experiments.findings import by_area
 from scopegym.experiments.outputs import to_json
 from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import TIE, Result, solve, soundest
+from scopegym.experiments.solve import TIE, Result, soundest
+from scopegym.experiments.solving import solve
 from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 YBCO = Crystal.named("YBa2Cu3O7").project((1, 0, 0))

@@ -31,7 +31,6 @@ from scopegym.artifacts import (
     array_digest,
 )
 from scopegym.cache import Cache, using
-from scopegym.crystal import Projection
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.metrics import match_points
@@ -39,6 +38,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator, registry
 from scopegym.operators.blobs import TooManyCandidates
 from scopegym.prior import Prior
+from scopegym.sample.projection import Projection
 from scopegym.space import Choice, Integer
 from scopegym.workflow import Step, Workflow
 

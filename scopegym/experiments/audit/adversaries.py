@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scopegym.artifacts import Array, Artifact, Labels, Points
-from scopegym.crystal import CRYSTALS
 from scopegym.envs.problem import Problem
 from scopegym.operators.filters import smooth
 from scopegym.registry import Registry
+from scopegym.sample.crystal import CRYSTALS
 
 #: Errors of the pixel size that are tried.
 ERRORS = (0.05, 0.1, 0.3)
