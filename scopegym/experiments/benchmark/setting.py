@@ -15,7 +15,7 @@ from scopegym.cache import Cache
 from scopegym.envs.problem import Problem, Task
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.collection import images_in
+from scopegym.experiments.collection import images_in, problem_of
 from scopegym.registry import PluginFile
 from scopegym.sample import Sample
 from scopegym.workers import Parcel
