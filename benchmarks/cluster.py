@@ -30,14 +30,6 @@ from scopegym.sample.crystal import Crystal
 PIXEL_NM = 0.02
 #: Seconds after which a run counts as one that never ends.
 PATIENCE = 900
-#: The command line with another time limit for calls.
-COMMAND = """
-import sys
-from scopegym.experiments.cli import main
-from scopegym.workers import pool
-pool.spread.__kwdefaults__["seconds"] = float(sys.argv.pop(1))
-main()
-"""
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -69,7 +61,7 @@ class Run:
         self.out, self.start = out, time.perf_counter()
         self.log = out.with_suffix(".log").open("w")
         self.driver = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(limit), *arguments],
+            [sys.executable, "-m", "scopegym.experiments.cli", *arguments, "--limit", str(limit)],
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

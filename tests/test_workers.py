@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scopegym.errors import ScopegymError
-from scopegym.workers import Backend, WorkerDied, hire, spread, start_ray
+from scopegym.workers import Backend, WorkerDied, map_unordered, start_ray, start_worker
 
 
 class Counter:
@@ -40,7 +40,7 @@ class Counter:
 
 
 def check_worker(backend: Backend) -> None:
-    workers = [hire(backend, Counter, 10 * i) for i in range(2)]
+    workers = [start_worker(backend, Counter, 10 * i) for i in range(2)]
     try:
         futures = [worker.call("add", 1) for worker in workers for _ in range(2)]
         wait(futures)
@@ -103,7 +103,7 @@ class Unready:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_an_actor_that_cannot_begin_says_why_in_one_line():
-    worker = hire("ray", Unready)
+    worker = start_worker("ray", Unready)
     with pytest.raises(WorkerDied, match="no plug-in there") as died:
         worker.call("anything").result()
     assert "\n" not in str(died.value)
@@ -128,7 +128,7 @@ def check_spread(backend: Backend, folder: Path, tasks: list[tuple[str, int]]) -
     """What came of tasks, of which "a" is followed by "z"."""
     outcomes = {}
     waiting = deque(tasks)
-    for (name, _), future in spread(waiting, "work", 2, backend, Fragile, folder):
+    for (name, _), future in map_unordered(waiting, "work", 2, backend, Fragile, folder):
         died = isinstance(future.exception(), WorkerDied)
         outcomes[name] = "died" if died else future.result()
         if name == "a":
@@ -200,7 +200,7 @@ def test_a_stopped_worker_is_ended_and_its_task_done_by_another(
     waiting = deque([(0, True), *((number, False) for number in range(1, 6))])
     done = [
         (task[0], future.result()[0])
-        for task, future in spread(waiting, "work", 2, backend, Steady, tmp_path, seconds=3)
+        for task, future in map_unordered(waiting, "work", 2, backend, Steady, tmp_path, seconds=3)
     ]
     assert sorted(done) == [(number, number) for number in range(6)]
 
@@ -208,7 +208,9 @@ def test_a_stopped_worker_is_ended_and_its_task_done_by_another(
 @pytest.mark.slow
 def test_a_call_that_never_returns_is_reported_and_its_process_gone(tmp_path):
     before = children()
-    [(_, future)] = spread(deque([(0,)]), "never", 1, "processes", Steady, tmp_path, seconds=0.5)
+    [(_, future)] = map_unordered(
+        deque([(0,)]), "never", 1, "processes", Steady, tmp_path, seconds=0.5
+    )
     with pytest.raises(WorkerDied, match="did not answer in time"):
         future.result()
     assert until(lambda: children() == before)
@@ -231,14 +233,16 @@ def children() -> set[int]:
 @pytest.mark.usefixtures("ray_here")
 def test_more_workers_than_processors_end(tmp_path):
     tasks = deque((number,) for number in range(8))
-    done = [future.result()[0] for _, future in spread(tasks, "work", 6, "ray", Steady, tmp_path)]
+    done = [
+        future.result()[0] for _, future in map_unordered(tasks, "work", 6, "ray", Steady, tmp_path)
+    ]
     assert sorted(done) == list(range(8))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_cluster_without_room_says_what_it_has(tmp_path):
-    calls = spread(deque([(0,)]), "work", 1, "ray", Steady, tmp_path, gpus=64, patience=1)
+    calls = map_unordered(deque([(0,)]), "work", 1, "ray", Steady, tmp_path, gpus=64, patience=1)
     with pytest.raises(ScopegymError, match=r"each asks for 1 CPU and 64 GPU.*the cluster has 2"):
         list(calls)
 
@@ -249,7 +253,7 @@ def test_a_factory_that_fails_is_told_in_one_sentence(backend: Backend, request)
     if backend == "ray":
         request.getfixturevalue("ray_here")
     with pytest.raises(ScopegymError, match=r"^no plug-in there$"):
-        list(spread(deque([(0,)]), "work", 2, backend, Unready))
+        list(map_unordered(deque([(0,)]), "work", 2, backend, Unready))
 
 
 class Once:
@@ -268,7 +272,7 @@ class Once:
 @pytest.mark.slow
 def test_tasks_fail_when_no_worker_is_left(tmp_path):
     tasks = deque((number,) for number in range(3))
-    done = dict(spread(tasks, "end", 1, "processes", Once, tmp_path, 1))
+    done = dict(map_unordered(tasks, "end", 1, "processes", Once, tmp_path, 1))
     assert sorted(done) == [(0,), (1,), (2,)]
     for future in done.values():
         with pytest.raises(WorkerDied, match="no worker is left: it was made before"):
@@ -276,7 +280,7 @@ def test_tasks_fail_when_no_worker_is_left(tmp_path):
 
 
 def test_arguments_that_cannot_travel_fail_their_call(tmp_path):
-    [(_, future)] = spread(deque([(lambda: 0,)]), "work", 1, "processes", Steady, tmp_path)
+    [(_, future)] = map_unordered(deque([(lambda: 0,)]), "work", 1, "processes", Steady, tmp_path)
     assert not isinstance(future.exception(), WorkerDied | None)
 
 
@@ -300,7 +304,7 @@ def test_errors_of_any_kind_come_back(backend: Backend, request):
     if backend == "ray":
         request.getfixturevalue("ray_here")
     tasks = deque([("exit",), ("awkward",)])
-    told = {task[0]: f.exception() for task, f in spread(tasks, "work", 1, backend, Failing)}
+    told = {task[0]: f.exception() for task, f in map_unordered(tasks, "work", 1, backend, Failing)}
     assert isinstance(told["exit"], WorkerDied)
     assert "one and two" in str(told["awkward"])
 
@@ -310,7 +314,7 @@ def test_errors_of_any_kind_come_back(backend: Backend, request):
 DRIVER = """
 import os, sys, time
 from collections import deque
-from scopegym.workers import spread, start_ray, stopping_on_sigterm
+from scopegym.workers import map_unordered, start_ray, stopping_on_sigterm
 
 class Slow:
     def work(self, number):
@@ -319,7 +323,7 @@ class Slow:
 
 if __name__ == "__main__":
     with stopping_on_sigterm():
-        for _ in spread(deque((n,) for n in range(4)), "work", 2, sys.argv[1], Slow):
+        for _ in map_unordered(deque((n,) for n in range(4)), "work", 2, sys.argv[1], Slow):
             pass
 """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scopegym.registry import read_plugins
-from scopegym.workers import Parcel, WorkerDied, spread, start_ray
+from scopegym.workers import Parcel, WorkerDied, map_unordered, start_ray
 
 
 class Sleeper:
@@ -55,7 +55,7 @@ def disturbed(tasks: int, kills: int) -> dict[str, Any]:
     died, killed, stopped = [], 0, False
     waiting = deque((number,) for number in range(tasks))
     with two_nodes(2) as (cluster, node):
-        calls = spread(waiting, "work", 6, "ray", Sleeper, seconds=6, patience=20)
+        calls = map_unordered(waiting, "work", 6, "ray", Sleeper, seconds=6, patience=20)
         for (number,), future in calls:
             came[number] += 1
             if isinstance(future.exception(), WorkerDied):
@@ -119,7 +119,9 @@ def travelling(folder: str) -> dict[str, Any]:
     told = {}
     waiting = deque([(image,), (missing,)])
     with two_nodes(1):
-        for (sent,), future in spread(waiting, "read", 1, "ray", Reader, policy, plugins=plugins):
+        for (sent,), future in map_unordered(
+            waiting, "read", 1, "ray", Reader, policy, plugins=plugins
+        ):
             error = future.exception()
             told[sent.path.name] = future.result() if error is None else str(error)
     return told

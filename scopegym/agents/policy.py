@@ -56,7 +56,7 @@ SLACK = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """Writes down a workflow for a problem, one micro-step after the other.
+    """Proposes a workflow for a problem, one micro-step after the other.
 
     ``spec`` is the content of ``spec.json``: task, operators with versions and parameter values,
     reward, layout of the observation, training, validation, and the range of every feature that the
@@ -93,12 +93,12 @@ class Policy:
 
     @cached_property
     def observer(self) -> Observer:
-        """How it sees an episode."""
+        """How it observes an episode."""
         return Observer(self.rules, self.reward)
 
     @cached_property
     def network(self) -> Network:
-        """What it thinks with."""
+        """The network that chooses the actions."""
         return Network(self.weights)
 
     def probabilities(self, episode: Episode) -> Array:
@@ -129,7 +129,7 @@ class Policy:
         return episode
 
     def propose(self, problem: Problem, most: int | None = None) -> Trial:
-        """The workflow of one episode, without what it replaced and with what the task obliges to.
+        """The workflow of one episode. Dead steps are removed and mandatory ones added.
 
         ``executions`` counts all operators that ran to get there, and the seconds are theirs.
         ``most`` allows fewer executions than in training, the last kept for such an obligation.
@@ -145,7 +145,7 @@ class Policy:
             seconds_reward=episode.seconds_reward + trial.seconds_reward,
         )
 
-    def strangeness(self, problem: Problem) -> list[str]:
+    def out_of_domain_features(self, problem: Problem) -> list[str]:
         """The features of a problem that lie beyond what training had, the farthest first."""
         seen = self.observer.features(Episode.start(problem, self.rules))[self.observer.of_problem]
         low, high = (np.array(self.spec["domain"][end]) for end in ("low", "high"))
@@ -208,8 +208,9 @@ class Policy:
         for entry, now in zip(self.spec["operators"], described, strict=True):
             if entry["values"] != now["values"]:
                 raise ScopegymError(
-                    f"The policy '{folder}' knows other parameter values of {entry['name']}: "
-                    f"{entry['values']}, where this version has {now['values']}. Train it again."
+                    f"The policy '{folder}' was trained with other parameter values of "
+                    f"{entry['name']}: {entry['values']}, where this version has "
+                    f"{now['values']}. Train it again."
                 )
         names = list(self.observer.names)
         if self.spec["features"] != names:
@@ -242,7 +243,7 @@ class Policy:
         if not (len(low) == len(high) == count and all(map(le, low, high))):
             raise ScopegymError(
                 f"The domain of the policy '{folder}' must be {count} rising ranges of features; "
-                "without it nobody knows which images it fits."
+                "without it the policy cannot detect images that it does not fit."
             )
 
 
@@ -313,7 +314,7 @@ def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
     if hashlib.sha256(content).hexdigest() != spec["sha256"]:
         raise ScopegymError(
             f"'{folder / WEIGHTS}' is not the file that the policy was saved with (its hash "
-            "differs): it is damaged or was exchanged."
+            "differs): it is damaged or was replaced."
         )
     try:
         return load(content)

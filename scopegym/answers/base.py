@@ -77,6 +77,8 @@ class Kind(ABC, Generic[A]):
 
     #: The artifact that this describes.
     artifact: type[A]
+    #: Whether answers of windows can be merged into one.
+    mergeable: ClassVar[bool] = False
     #: The files that ``write`` may write.
     files: ClassVar[tuple[str, ...]] = ()
     #: What each of the ``statistics`` is.

@@ -42,6 +42,7 @@ class PointsKind(Kind[Points]):
     """Positions, drawn as rings."""
 
     artifact = Points
+    mergeable = True
     files = ("points.csv",)
     statistic_names = (
         "count",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, lim
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
-from scopegym.registry import Registry
+from scopegym.registry import PluginFile, Registry
+from scopegym.registry import load_plugins as load_files
 from scopegym.rewards.base import Reward, Score
 from scopegym.workflow import Step, Workflow
 
@@ -159,9 +161,10 @@ class _Tasks(Registry[Task]):
 registry: Registry[Task] = _Tasks()
 
 
-def check_operators() -> None:
-    """Raise ScopegymError when an operator asks for a task that there is not, or where no slot of
-    the task takes it."""
+def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
+    """Run plug-ins. Raises ScopegymError when one fails, or when one of their operators asks for a
+    task that does not exist, or that has no slot for it."""
+    load_files(files)
     for operator in operators.values():
         for name in operator.tasks:
             registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here

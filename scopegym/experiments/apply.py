@@ -29,7 +29,8 @@ from scopegym.experiments.solve import break_ties
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile
 from scopegym.sample import Expectation, Sample
-from scopegym.workers import Backend, Parcel, WorkerDied, one_thread, spread
+from scopegym.workers import Backend, Parcel, WorkerDied, map_unordered, one_thread
+from scopegym.workers.pool import CALL_SECONDS
 from scopegym.workflow import Workflow, versions
 
 RESULT, TABLE = "result.json", "results.parquet"
@@ -171,10 +172,10 @@ def doubts(policy: Policy, problem: Problem, expectation: Expectation, trial: Tr
     calibration = expectation.calibration
     if calibration is not None and calibration.status in ("contradicted", "unmeasurable"):
         reasons.append(calibration.message.rstrip("."))
-    strange = policy.strangeness(problem)
-    if strange:
-        more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
-        reasons.append(f"unlike the training images in {', '.join(strange[:NAMED])}{more}")
+    beyond = policy.out_of_domain_features(problem)
+    if beyond:
+        more = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
+        reasons.append(f"unlike the training images in {', '.join(beyond[:NAMED])}{more}")
     return reasons
 
 
@@ -186,12 +187,14 @@ def apply(
     workers: int = 2,
     backend: Backend = "ray",
     gpus: float = 0.0,
+    seconds: float = CALL_SECONDS,
     on_result: Callable[[Applied, int], None] | None = None,
 ) -> Applications:
     """Apply a policy to image files and write one folder of results for each, and a table of all.
 
     A stack has a folder for every frame in it, numbered from ``0000``. What ``out`` holds already
-    of the same run is kept, and is in the table. ``on_result`` hears of every result and how many
+    of the same run is kept, and is in the table. A worker that takes longer than ``seconds`` for an
+    image is replaced. ``on_result`` hears of every result and how many
     there will be. Raises ScopegymError when ``out`` belongs to another run, and when the results of
     an image would take the place of something that this run did not make.
     """
@@ -207,7 +210,17 @@ def apply(
     begun: set[str] = set()
     total = len(waiting)
     workers = min(workers, len(waiting))
-    calls = spread(waiting, "apply", workers, backend, Applier, job, plugins=job.plugins, gpus=gpus)
+    calls = map_unordered(
+        waiting,
+        "apply",
+        workers,
+        backend,
+        Applier,
+        job,
+        plugins=job.plugins,
+        gpus=gpus,
+        seconds=seconds,
+    )
     for (name, file, frame, stamp), future in calls:
         try:
             result: Applied = future.result()

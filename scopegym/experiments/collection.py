@@ -53,7 +53,7 @@ def files(arguments: Iterable[str | Path]) -> dict[str, Path]:
         name = path.name if alone else f"{path.absolute().parent.name}-{path.name}"
         if name in named:
             raise ScopegymError(
-                f"'{path}' and '{named[name]}' would share their results; give them in two runs."
+                f"'{path}' and '{named[name]}' have the same result name; use two runs."
             )
         named[name] = path
     return named

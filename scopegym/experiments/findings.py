@@ -47,7 +47,7 @@ class Outcome(ABC):
         artifact = self.state.get(kind)
         if artifact is None:
             raise ScopegymError(
-                f"The workflow for task {self.problem.task.name} makes no {kind.__name__}."
+                f"The workflow of task {self.problem.task.name} gives no {kind.__name__}."
             )
         return artifact
 

@@ -229,7 +229,7 @@ def retire(target: Path, output: Output) -> Path | None:
 def refuse_foreign(target: Path, output: Output) -> None:
     """Raise ScopegymError when there is something at ``target`` that this run did not make."""
     if os.path.lexists(target) and manifest_of(target, output) is None:
-        raise _foreign(target, "is there already and is no result of this run")
+        raise _foreign(target, "exists and was not written by this run")
 
 
 def manifest_of(folder: Path, output: Output) -> Manifest | None:

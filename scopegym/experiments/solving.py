@@ -16,7 +16,7 @@ from scopegym import device as devices
 from scopegym.agents.base import Pick
 from scopegym.agents.base import registry as agents
 from scopegym.datasets.readers import load
-from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import Problem, Trial, load_plugins
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.solve import DEFAULT_BUDGET, Result, search
@@ -24,7 +24,7 @@ from scopegym.experiments.windows import solve_windows, tiled
 from scopegym.experiments.windows.solving import Solved
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
-from scopegym.registry import load_plugin, load_plugins
+from scopegym.registry import load_plugin
 from scopegym.rewards.base import Reward
 from scopegym.sample import Expectation, Sample
 from scopegym.sample.crystal import Crystal

@@ -8,17 +8,17 @@ of many does not need to know where they run. ``base`` says what a worker is, ``
 from scopegym.workers.base import Backend, Worker, WorkerDied, one_thread, stopping_on_sigterm
 from scopegym.workers.cluster import start_ray
 from scopegym.workers.parcel import Parcel
-from scopegym.workers.pool import hire, room, spread
+from scopegym.workers.pool import map_unordered, room, start_worker
 
 __all__ = [
     "Backend",
     "Parcel",
     "Worker",
     "WorkerDied",
-    "hire",
+    "map_unordered",
     "one_thread",
     "room",
-    "spread",
     "start_ray",
+    "start_worker",
     "stopping_on_sigterm",
 ]

@@ -30,7 +30,7 @@ EXECUTION_SECONDS = 60.0
 START_SECONDS = 120.0
 
 
-def hire(
+def start_worker(
     backend: Backend,
     factory: Callable[..., Any],
     *arguments: Any,
@@ -73,7 +73,7 @@ class _Post(Generic[Task]):
         return WorkerDied(f"the worker {what} in time")
 
 
-def spread(
+def map_unordered(
     waiting: deque[Task],
     method: str,
     workers: int,
@@ -106,7 +106,7 @@ def spread(
 
     try:
         for _ in range(room(backend, workers, gpus=gpus)):
-            worker = hire(backend, factory, *arguments, plugins=plugins, gpus=gpus)
+            worker = start_worker(backend, factory, *arguments, plugins=plugins, gpus=gpus)
             pool.append(_Post(worker, None, 0.0))
             begin(pool[-1])
         while waiting or any(post.task is not None for post in pool):

@@ -104,12 +104,12 @@ def test_a_shorter_horizon_is_kept(policy: Policy):
 
 
 def test_only_a_strange_problem_is_strange(policy: Policy):
-    assert sum(bool(policy.strangeness(problem)) for problem in PROBLEMS) <= 1
+    assert sum(bool(policy.out_of_domain_features(problem)) for problem in PROBLEMS) <= 1
     problem = PROBLEMS[0]
     ramp = np.tile(np.linspace(0, 1, 256) ** 8, (256, 1))
     from scopegym.micrograph import Micrograph
 
-    assert policy.strangeness(Problem(Micrograph(ramp), problem.prior, ATOMS))
+    assert policy.out_of_domain_features(Problem(Micrograph(ramp), problem.prior, ATOMS))
 
 
 def test_search_around_the_proposal_begins_with_it_and_gets_no_worse(policy: Policy):

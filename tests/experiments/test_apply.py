@@ -292,7 +292,7 @@ def test_a_folder_with_the_name_of_an_image_is_not_replaced(folder: Path, tmp_pa
     (tmp_path / "image0.tif").mkdir()
     (tmp_path / "image0.tif" / "thesis.txt").write_text("years of work")
     meant = files([folder / "image0.tif", folder / "image1.tif"])
-    with pytest.raises(ScopegymError, match="no result of this run"):
+    with pytest.raises(ScopegymError, match="was not written by this run"):
         apply(JOB, meant, tmp_path, backend="serial")
     assert (tmp_path / "image0.tif" / "thesis.txt").read_text() == "years of work"
     assert not (tmp_path / "image1.tif").exists()

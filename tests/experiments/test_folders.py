@@ -233,7 +233,7 @@ def test_a_folder_of_the_user_is_no_result(output: Output, tmp_path: Path):
     (other.folder / "y.tif").rename(output.folder / "z.tif")
     for name in ("x.tif", "y.tif", "z.tif"):
         for replace in (lambda t: commit(t, {"a.txt": b"2"}, output), lambda t: retire(t, output)):
-            with pytest.raises(ScopegymError, match="no result of this run"):
+            with pytest.raises(ScopegymError, match="was not written by this run"):
                 replace(output.folder / name)
     assert (output.folder / "x.tif" / "mine.txt").read_text() == "mine"
     assert (output.folder / "z.tif" / "a.txt").read_text() == "1"

@@ -21,7 +21,8 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.outputs import to_json
 from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import Result, break_ties, solve
+from scopegym.experiments.solve import Result, break_ties
+from scopegym.experiments.solving import solve
 from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
@@ -101,7 +102,7 @@ def test_two_grains_are_told_apart(noise: float):
     result = solve(micrograph, "symmetry", prior=Prior(8.0), budget=30)
     assert label_accuracy(result.labels, micrograph.truth) > 0.97
     assert result.answer is result.labels
-    with pytest.raises(ScopegymError, match="symmetry makes no Points"):
+    with pytest.raises(ScopegymError, match="symmetry gives no Points"):
         _ = result.points
 
 

@@ -19,7 +19,7 @@ from scopegym.agents.learning.host import EnvSpec, Fragment, Host, Weights
 from scopegym.artifacts import Array
 from scopegym.envs.workflow_env import WorkflowEnv
 from scopegym.errors import ScopegymError
-from scopegym.workers import Backend, Worker, WorkerDied, hire, room
+from scopegym.workers import Backend, Worker, WorkerDied, room, start_worker
 from scopegym.workers.pool import CALL_SECONDS, START_SECONDS
 
 #: A host that dies this often in a row is broken, and starting it again would not help.
@@ -61,7 +61,7 @@ class RayVecEnv(VecEnv):
         self._seconds, self._patience = seconds, patience
         more: dict[str, Any] = {"plugins": spec.plugins, "cpus": num_cpus, "gpus": num_gpus}
         self._hosts: list[Worker] = [
-            hire(backend, Host, *self._arguments(number), **more) for number in range(hosts)
+            start_worker(backend, Host, *self._arguments(number), **more) for number in range(hosts)
         ]
         #: Hosts that have not answered yet: they are still importing.
         self._new = {*range(hosts)}

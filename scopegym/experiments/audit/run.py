@@ -22,7 +22,7 @@ from scopegym.experiments.verdict import Line
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
 from scopegym.version import __version__
-from scopegym.workers import Backend, WorkerDied, spread
+from scopegym.workers import Backend, WorkerDied, map_unordered
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
 #: What an audit writes.
@@ -114,7 +114,7 @@ def _spread(
     waiting = deque((index,) for index in range(problems))
     workers = min(workers, problems)
     limit = max(CALL_SECONDS, EXECUTION_SECONDS * job.workflows)
-    for (index,), future in spread(
+    for (index,), future in map_unordered(
         waiting, "examine", workers, backend, Examiner, job, plugins=job.plugins, seconds=limit
     ):
         try:

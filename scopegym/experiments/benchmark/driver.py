@@ -19,7 +19,7 @@ from scopegym.experiments.benchmark.setting import Setting, UserImages
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
 from scopegym.registry import PluginFile, read_plugins
-from scopegym.workers import Backend, Parcel, WorkerDied, spread
+from scopegym.workers import Backend, Parcel, WorkerDied, map_unordered
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
 CLAIM, RUNS = "setting.json", "runs"
@@ -166,7 +166,7 @@ def _carried_out(
     # One workflow is tuned to all tuning images together.
     executions = setting.budget * max(1, setting.tuning_images)
     limit = max(CALL_SECONDS, EXECUTION_SECONDS * executions)
-    for unit, future in spread(
+    for unit, future in map_unordered(
         waiting, "run", workers, backend, Runner, setting, chosen,
         plugins=setting.plugins, seconds=limit,
     ):  # fmt: skip

@@ -28,7 +28,7 @@ from scopegym.experiments.benchmark.regimes import (
 from scopegym.experiments.benchmark.searches import Point
 from scopegym.experiments.benchmark.setting import Setting
 from scopegym.experiments.benchmark.standings import DRAWS, LEVEL, Standings, rows
-from scopegym.experiments.benchmark.verdict import lines, paying, training_cost
+from scopegym.experiments.benchmark.verdict import break_even_points, lines, training_cost
 from scopegym.experiments.benchmark.workflows import write_workflows
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
@@ -120,7 +120,7 @@ def _result(
     }
     paid: dict[str, Any] = {}
     if "B" in found and policy is not None and setting.policy is not None:
-        paid = paying(found["B"], training_cost(policy, setting.policy.path))
+        paid = break_even_points(found["B"], training_cost(policy, setting.policy.path))
         found["B"] |= paid
     if "C" in found:
         found["C"] |= {"fits": _fits(records)}

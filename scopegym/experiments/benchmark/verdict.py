@@ -57,7 +57,7 @@ def break_even(training: float | None, search: float | None, policy: float | Non
     return training / (search - policy)
 
 
-def paying(amortised: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
+def break_even_points(amortised: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
     """The break-even of regime B, in seconds and in operator executions."""
     search, policy = (amortised["agents"].get(name) for name in (REFERENCE, POLICY))
     if search is None or policy is None:

@@ -35,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Image analysis in microscopy as an optimisation problem with a physical answer.",
+    help="Find the image-analysis workflow whose result best fits the physics of the sample.",
 )
 for command in (demo, solve, train, apply, benchmark, run, audit, reproduce):
     app.command()(command)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scopegym.experiments.cli.inputs import policy_folder, start_ray
+from scopegym.experiments.cli.inputs import load_plugins, policy_folder, start_ray
 from scopegym.experiments.cli.options import (
     BackendName,
     Contrast,
@@ -30,7 +30,6 @@ from scopegym.experiments.cli.options import (
 from scopegym.experiments.cli.progress import progress, resumable
 from scopegym.experiments.cli.sample import sample_of
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def apply(
@@ -54,13 +53,19 @@ def apply(
     backend: BackendName = "ray",
     ray_address: RayAddress = None,
     gpus: Gpus = 0.0,
+    limit: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="A worker that takes longer for an image is replaced."
+        ),
+    ] = 600.0,
     device: Device = "cpu",
     seed: Seed = 0,
     plugin: Plugins = None,
     out: Out = Path("applied"),
     as_json: Json = False,
 ) -> None:
-    """Analyse many images with a learned policy; run it again to go on where it stopped."""
+    """Analyse many images with a trained policy. Run it again to continue."""
     from scopegym.agents.policy import Policy
     from scopegym.device import check
     from scopegym.experiments.apply import Job, summary
@@ -68,7 +73,7 @@ def apply(
     from scopegym.experiments.collection import files
     from scopegym.registry import read_plugins
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
     folder = policy_folder(policy)
     if ray_address is None:  # on a cluster it is the workers that need it
@@ -85,6 +90,7 @@ def apply(
             workers=workers or os.cpu_count() or 1,
             backend=backend,
             gpus=gpus,
+            seconds=limit,
             on_result=lambda result, total: advance(1, result.score, total),
         )
     done = {**summary(out), "failed": dict(ran.failed), "kept": list(ran.kept)}

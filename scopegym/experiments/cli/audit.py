@@ -8,20 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
+from scopegym.experiments.cli.inputs import load_plugins
 from scopegym.experiments.cli.options import BackendName, Json, Out, Plugins, Workers
 from scopegym.experiments.cli.progress import progress
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def audit(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose reward (or for which task).")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose reward is audited.")],
     out: Out,
     reward: Annotated[
         str | None,
         typer.Option(
             metavar="[FILE.py:]NAME",
-            help="A reward term, added to the task's reward; or a Reward, in its place.",
+            help="A term to add to the task's reward, or a Reward that replaces it.",
         ),
     ] = None,
     problems: Annotated[
@@ -36,14 +36,14 @@ def audit(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Ask of a reward whether it goes with the truth, and whether it can be fooled.
+    """Test whether a reward agrees with the truth and whether it can be fooled.
 
     Exits 1 when the reward does not pass.
     """
     from scopegym.experiments.audit import audit as examine
     from scopegym.experiments.audit.run import summary
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     judged, files = _audited(task, reward)
     with progress(problems, f"audit of {judged.name}", "problems") as advance:
         plain = examine(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scopegym.experiments.cli.inputs import listed, policy_folder, start_ray
+from scopegym.experiments.cli.inputs import listed, load_plugins, policy_folder, start_ray
 from scopegym.experiments.cli.options import (
     BackendName,
     Contrast,
@@ -27,21 +27,21 @@ from scopegym.experiments.cli.options import (
 from scopegym.experiments.cli.progress import progress, resumable
 from scopegym.experiments.cli.sample import sample_of
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def benchmark(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What to look for.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task (scopegym list tasks).")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
     agents: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Who takes part (scopegym list agents)."),
+        typer.Option(metavar="A,B,...", help="Agents to compare (scopegym list agents)."),
     ] = None,
     regimes: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help="A: search each image; B: what is learned once; C: search from a proposal.",
+            help="A: search each image; B: policy or one tuned workflow; "
+            "C: search from a policy's proposal.",
         ),
     ] = None,
     images: Annotated[
@@ -74,13 +74,13 @@ def benchmark(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Hold agents against each other on the same images; run it again to go on where it stopped."""
+    """Compare agents on the same images. Run it again to continue."""
     from scopegym.experiments.benchmark import benchmark as carry_out
     from scopegym.experiments.benchmark.page import summary
     from scopegym.experiments.benchmark.setting import UserImages
     from scopegym.experiments.collection import files
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     given = None
     if images:
         sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from scopegym.experiments.cli.inputs import load_plugins
 from scopegym.experiments.cli.options import Json, Plugins
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def list_(
@@ -21,10 +21,10 @@ def list_(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Show what there is: operators, rewards, tasks, agents, datasets, crystals."""
+    """List operators, rewards, tasks, agents, datasets or crystals."""
     from scopegym.experiments.catalogue import catalogue
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     rows = catalogue(kind)
     show({kind: rows}, _table(rows), as_json)
 

@@ -8,6 +8,13 @@ from typing import Any
 from scopegym.errors import ScopegymError
 
 
+def load_plugins(files: list[Path] | None) -> None:
+    """Run the plug-ins that the user names, and those of installed packages."""
+    from scopegym.envs.problem import load_plugins
+
+    load_plugins(files or ())
+
+
 def load_image(path: Path, pixel_size: str | None, frame: int | None) -> Any:
     """The image in a file, or one frame of the stack in it."""
     from scopegym.datasets.readers import load

@@ -11,7 +11,7 @@ Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The micrograph to 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.py", help="A file with operators or rewards of yours."),
+    typer.Option("--plugin", metavar="FILE.py", help="A file with your own operators or rewards."),
 ]
 PixelSize = Annotated[
     str | None,
@@ -35,17 +35,17 @@ Contrast = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Processes to work in; as many as cores if not given."),
+    typer.Option(min=1, max=1024, help="Number of processes; default one per core."),
 ]
 BackendName = Annotated[
     Literal["ray", "processes", "serial"],
-    typer.Option("--backend", help="Ray actors, plain subprocesses, or this process alone."),
+    typer.Option("--backend", help="Where to run: Ray actors, subprocesses, or this process only."),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one."),
 ]
-Gpus = Annotated[float, typer.Option(min=0, max=64, help="GPUs per worker, perhaps a part.")]
+Gpus = Annotated[float, typer.Option(min=0, max=64, help="GPUs per worker; may be a fraction.")]
 Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda or cuda:N.")]
 Frame = Annotated[
     int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")

@@ -13,7 +13,7 @@ from scopegym.experiments.interrupt import on_interrupt
 @contextmanager
 def resumable(what: str, out: Path) -> Iterator[None]:
     """Say, when the command is interrupted, that what is done is kept and how to go on."""
-    text = f"Stopped; finished {what} are kept in '{out}', and the same command does the others."
+    text = f"Stopped; finished {what} are kept in '{out}'. Give the same command to continue."
     with on_interrupt(text):
         yield
 

@@ -19,7 +19,7 @@ def reproduce(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated images.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show again what a paper shows: its demonstrations on simulated images, with figures."""
+    """Reproduce a paper's claims on simulated images, with figures."""
     from scopegym.experiments.reproduce.base import reproduce, summary
 
     done = reproduce(name, out, seed)

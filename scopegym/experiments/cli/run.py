@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from scopegym.errors import ScopegymError
-from scopegym.experiments.cli.inputs import load_image
+from scopegym.experiments.cli.inputs import load_image, load_plugins
 from scopegym.experiments.cli.options import Frame, Json, Out, PixelSize, Plugins
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def run(
@@ -33,13 +32,13 @@ def run(
     out: Out = Path("replayed"),
     as_json: Json = False,
 ) -> None:
-    """Replay a recipe on images, or a table of recipes on theirs, without any search."""
+    """Replay a recipe on images, or a table of recipes, without a search."""
     from scopegym.experiments.folders import Output
     from scopegym.experiments.outputs import result_files, to_json, write_answer
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     meant = _replays(recipe, images or [])
     outputs = [Output(out if len(meant) == 1 else out / name, "run") for *_, name in meant]
     for output in outputs:

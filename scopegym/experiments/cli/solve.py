@@ -53,7 +53,7 @@ def demo(
 
 def solve(
     image: Image,
-    task: Annotated[str, typer.Option(help="What to look for (scopegym list tasks).")] = "atoms",
+    task: Annotated[str, typer.Option(help="The task (scopegym list tasks).")] = "atoms",
     crystal: CrystalName = None,
     zone: Zone = "1,0,0",
     density: Density = None,
@@ -73,7 +73,8 @@ def solve(
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[FILE.py:]TERM", help="A further reward term, perhaps from a file of yours."
+            metavar="[FILE.py:]TERM",
+            help="An additional reward term, built-in or from your own file.",
         ),
     ] = None,
     window: Annotated[
@@ -81,14 +82,12 @@ def solve(
         typer.Option(
             min=1,
             metavar="PX",
-            help="Search every square of this side by itself; merge the points.",
+            help="Side of the windows: each is searched separately, then the points are merged.",
         ),
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="PX", help="From window to window; half a window if not given."
-        ),
+        typer.Option(min=1, metavar="PX", help="Distance between windows; default half a window."),
     ] = None,
     workers: Workers = None,
     backend: BackendName = "ray",
@@ -97,9 +96,9 @@ def solve(
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Search the workflow whose result fits best what physics says of IMAGE.
+    """Search for the workflow whose result best fits the expected physics of IMAGE.
 
-    With windows the budget is that of each of them.
+    With --window the budget applies to each window.
     """
     from scopegym.experiments.solving import opened, prepared
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from scopegym.experiments.cli.inputs import start_ray
+from scopegym.experiments.cli.inputs import load_plugins, start_ray
 from scopegym.experiments.cli.options import (
     BackendName,
     Contrast,
@@ -31,7 +31,6 @@ from scopegym.experiments.cli.progress import training
 from scopegym.experiments.cli.sample import problems_of, sample_of
 from scopegym.experiments.console import show
 from scopegym.experiments.interrupt import on_interrupt
-from scopegym.registry import load_plugins
 
 
 def train(
@@ -61,19 +60,19 @@ def train(
     device: Device = "cpu",
     seed: Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in POLICY.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint in POLICY.")
     ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Train a policy that writes workflows at once, on simulated images or on yours."""
+    """Train a policy that proposes workflows, on simulated images or on your own."""
     from scopegym.device import check
     from scopegym.envs import registry as tasks
     from scopegym.experiments.train import train as carry_out
     from scopegym.experiments.training.checkpoint import kept
     from scopegym.experiments.training.settings import Settings
 
-    load_plugins(plugin or ())
+    load_plugins(plugin)
     chosen = tasks[task]
     settings = Settings.of(task, steps=steps, validation=validation)
     problems = None

@@ -193,10 +193,10 @@ def part(problem: Problem, window: Window) -> Problem:
 
 def tiled(problem: Problem, size: int, stride: int | None = None) -> Grid:
     """The grid of windows for a problem. Raises ScopegymError as ``solve_windows`` does."""
-    if problem.task.answer is not Points:
+    if not problem.task.kind.mergeable:
         raise ScopegymError(
-            f"Task {problem.task.name} gives {problem.task.answer.__name__.lower()}; only points "
-            "can be merged from windows."
+            f"Task {problem.task.name} gives {problem.task.kind.name}, which cannot be merged from "
+            "windows."
         )
     grid = Grid(problem.source.shape, size, max(1, size // 2) if stride is None else stride)
     least = math.ceil(problem.task.least_field * problem.prior.scale_px)

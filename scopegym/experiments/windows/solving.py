@@ -24,7 +24,7 @@ from scopegym.prior import Prior
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
 from scopegym.sample import Expectation
-from scopegym.workers import Backend, WorkerDied, one_thread, spread
+from scopegym.workers import Backend, WorkerDied, map_unordered, one_thread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 from scopegym.workflow import Workflow
 
@@ -243,7 +243,7 @@ def _solved(job: Job, grid: Grid, workers: int, backend: Backend) -> Iterator[So
     waiting: deque[tuple[Window, Workflow | None]] = deque([(grid.middle, None)])
     workers = min(workers, len(grid))
     limit = max(CALL_SECONDS, EXECUTION_SECONDS * job.budget)
-    for (window, start), future in spread(
+    for (window, start), future in map_unordered(
         waiting, "solve", workers, backend, Solver, job, plugins=job.plugins, seconds=limit
     ):
         try:
