@@ -565,11 +565,11 @@ def test_a_users_image_is_read_and_calibrated_once(tmp_path, monkeypatch):
     """However many searches run on it; each still begins with an empty cache."""
     asked = []
 
-    def images_in(path, sample):
+    def images_in(path, _sample):
         asked.append(f"read {path.name}")
         return [ATOMS.sample(np.random.default_rng(0)).micrograph]
 
-    def problem_of(micrograph, sample, task, reward):
+    def problem_of(micrograph, _sample, task, reward):
         asked.append(f"calibrate {micrograph.name}")
         return Problem(micrograph, Prior(9.0, 40.0), task, reward), None
 
