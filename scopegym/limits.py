@@ -38,12 +38,10 @@ class Limits:
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Limits:
-        """For an image of this shape [px]: 30 s per megapixel, at least 30 s, and 4 GiB and twelve
-        times the float32 image."""
-        pixels = math.prod(shape)
-        return cls(
-            max(SECONDS, SECONDS_PER_MEGAPIXEL * pixels / 2**20), NBYTES + COPIES * 4 * pixels
-        )
+        """For an image or a stack of this shape [px]: 30 s per megapixel, at least 30 s, and 4 GiB
+        and twelve times the float32 image or frame."""
+        seconds = SECONDS_PER_MEGAPIXEL * math.prod(shape) / 2**20
+        return cls(max(SECONDS, seconds), NBYTES + COPIES * 4 * math.prod(shape[-2:]))
 
 
 class LimitExceededError(ScopegymError):

@@ -121,22 +121,30 @@ class Micrograph:
     def _frame_keys(self) -> dict[int, str]:
         return {}
 
-    def normalized(self) -> Any:
-        """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped: a
-        ``Source``, computed once. For a stack ``Frames[Source]``, each frame by its own
-        percentiles, when it is asked for.
+    def normalized(self) -> Source:
+        """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped; computed
+        once.
 
-        Raises ScopegymError for an image without contrast; so does such a frame when it is asked
-        for.
+        Raises ScopegymError for a stack and for an image without contrast.
         """
-        return self._source if self.data.ndim == 2 else self._sources
+        return self._source
 
-    @cached_property
-    def _sources(self) -> Frames[Source]:
+    def normalized_frames(self) -> Frames[Source]:
+        """The frames of a stack, each ``normalized`` by its own percentiles when it is asked for.
+
+        Raises ScopegymError for an image. A frame without contrast raises it when it is asked for.
+        """
+        if self.data.ndim != 3:
+            raise ScopegymError(f"'{self.name}' is one image where a stack of frames is needed.")
         return Frames[Source](NormalizedFrames(self), self.shape, derivation=_normalized(self.key))
 
     @cached_property
     def _source(self) -> Source:
+        if self.data.ndim != 2:
+            raise ScopegymError(
+                f"'{self.name}' is a stack of {len(self.data)} frames where one image is needed; "
+                "choose a frame."
+            )
         low, high = _percentiles(self.data, NORMALIZED_PERCENTILES)
         if not high > low:
             raise ScopegymError(f"'{self.name}' is constant ({low:g}); there is nothing to find.")

@@ -116,12 +116,13 @@ class Workflow:
         return digest(*(f"{s.op}@{s.operator.version}{sorted(s.params.items())}" for s in self))
 
     def run(self, micrograph: Micrograph, prior: Prior, *, cache: Cache | None = None) -> State:
-        """Carry out the steps on ``micrograph.normalized()`` and return the final state.
+        """Carry out the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of
+        a stack, and return the final state.
 
         Results are taken from ``cache`` (default: the current cache) where they are known.
         """
         with using(cache):
-            state = State.start(micrograph.normalized())
+            state = starting(micrograph)
             for step in self:
                 state = step.operator.apply(state, step.params, prior)
         return state
@@ -179,6 +180,13 @@ class Workflow:
     def from_yaml(cls, source: str | Path) -> Workflow:
         """Read the workflow of a recipe, from a path or from YAML text."""
         return Recipe.read(source).workflow
+
+
+def starting(micrograph: Micrograph) -> State:
+    """The state before the first step: the normalised picture, or the frames of a stack."""
+    stack = len(micrograph.shape) == 3
+    source: Any = micrograph.normalized_frames() if stack else micrograph.normalized()
+    return State.start(source)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from scopegym.artifacts import Artifact, Source, State
+from scopegym.artifacts import Artifact, Frames, Source, State
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
 from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
@@ -18,7 +19,7 @@ from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 from scopegym.rewards.base import Reward, Score
-from scopegym.workflow import Step, Workflow
+from scopegym.workflow import Step, Workflow, starting
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Task:
     ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
     parameters that matter most, as ``operator.parameter``, most important first. ``least_field``
     is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
-    nothing, where that is an answer: what is chosen has to beat it.
+    nothing, where that is an answer: what is chosen has to beat it. ``takes`` says whether a
+    problem has one image or the frames of a stack.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Task:
     sample: Callable[[np.random.Generator], Problem]
     least_field: float = 2.0
     null: Workflow | None = None
+    takes: Literal["image", "frames"] = "image"
     __doc__: str = field(default="", repr=False)
 
     @property
@@ -147,22 +150,30 @@ class Problem:
             object.__setattr__(self, "reward", self.task.reward)
         if self.limits is None:
             object.__setattr__(self, "limits", Limits.of(self.micrograph.shape))
-        if self.micrograph.data.ndim != 2:
+        name, stack = self.micrograph.name, len(self.micrograph.shape) == 3
+        if stack and self.task.takes == "image":
             raise ScopegymError(
-                f"Task {self.task.name} takes one image; '{self.micrograph.name}' is a stack of "
-                f"{len(self.micrograph.data)} frames."
+                f"Task {self.task.name} takes one image; '{name}' is a stack of "
+                f"{self.micrograph.frames} frames."
+            )
+        if not stack and self.task.takes == "frames":
+            raise ScopegymError(
+                f"Task {self.task.name} takes the frames of a stack or video; '{name}' is one "
+                "image."
             )
 
     @property
     def source(self) -> Source:
-        """The normalised picture."""
-        return self.micrograph.normalized()
+        """The normalised picture, or ``Frames[Source]`` for a task that takes frames."""
+        return starting(self.micrograph).source
 
     def check(self) -> None:
         """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
-        self.source  # noqa: B018 - an image without contrast is refused here
+        source: Source | Frames[Source] = self.source  # refuses an image without contrast
+        if isinstance(source, Frames):
+            source[0]
         least = math.ceil(self.task.least_field * self.prior.scale_px)
-        height, width = self.micrograph.shape
+        height, width = self.micrograph.shape[-2:]
         if min(height, width) < least:
             raise ScopegymError(
                 f"Task {self.task.name} needs a field of at least {least} x {least} px, "

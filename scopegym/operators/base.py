@@ -2,22 +2,26 @@
 
 Artifacts come first, parameters are keyword-only and carry their space. From that one place
 follow validity, the action space, the search space, the documentation and the recipe format.
+
+An operator that reads ``Points`` also runs on ``Frames[Points]``, frame by frame; one that reads
+``Frames[Points]`` takes all frames at once.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 
 from scopegym import cache
-from scopegym.artifacts import KINDS, Artifact, Image, Points, Source, State, digest
+from scopegym.artifacts import KINDS, Artifact, Frames, Image, Points, Source, State, digest
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.operators.lifting import lifted
 from scopegym.prior import Prior
 from scopegym.registry import Registry
 from scopegym.space import Choice, Integer, Real, Scale, Space
@@ -123,32 +127,57 @@ class Operator:
         }
 
     def runs_on(self, state: State) -> bool:
-        """True when the state holds every artifact that the operator reads."""
+        """True when the state holds every artifact that the operator reads, or frames of it."""
         return not self._missing(state)
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether the operator takes all frames of a stack at once."""
+        return any(issubclass(kind, Frames) for kind in self.inputs)
 
     def _missing(self, state: State) -> list[str]:
         kinds = [kind for kind in self.inputs if kind is not Prior]
-        return [kind.__name__ for kind in kinds if state.get(kind) is None]
+        return [kind.__name__ for kind in kinds if self._find(state, kind) is None]
 
-    def _read(self, state: State, prior: Prior) -> list[Any]:
-        return [prior if kind is Prior else state.get(kind) for kind in self.inputs]
+    def _find(self, state: State, kind: type[Artifact]) -> Artifact | None:
+        """The artifact of this kind, or the frames of it where the operator can be lifted."""
+        found = state.get(kind)
+        if found is None and not self.reads_frames:
+            return state.get(Frames[kind])  # type: ignore[valid-type]
+        return found
+
+    def _read(self, state: State, prior: Prior) -> tuple[Any, ...]:
+        return tuple(prior if kind is Prior else self._find(state, kind) for kind in self.inputs)
 
     def derivation(self, state: State, pixels: Mapping[str, Any], prior: Prior) -> str:
         """The key of the result: what it is made from, by what, with which parameters."""
-        parents = (read.key for read in self._read(state, prior))
+        return self.derived_key((read.key for read in self._read(state, prior)), pixels)
+
+    def derived_key(self, parents: Iterable[str], pixels: Mapping[str, Any]) -> str:
+        """The key of the result of this operator for artifacts with these keys."""
         canonical = repr(sorted(pixels.items()))
         return digest(*parents, f"{self.name}@{self.version}", canonical)
 
+    def carried_out(self, inputs: Sequence[Any], pixels: Mapping[str, Any]) -> Any:
+        """The result of the function for these inputs."""
+        return self.function(*inputs, **pixels)
+
     def apply(self, state: State, parameters: Mapping[str, Any], prior: Prior) -> State:
-        """The state after this step, taken from the current cache where it is known there."""
+        """The state after this step, taken from the current cache where it is known there.
+
+        Where the state holds frames of what the operator reads, so does the state after it.
+        """
         missing = self._missing(state)
         if missing:
             raise ScopegymError(f"{self.name} needs {' and '.join(missing)}, which no step made.")
         pixels = self.in_pixels(self.check(parameters), prior)
-        derivation = self.derivation(state, pixels, prior)
+        inputs = self._read(state, prior)
+        derivation = self.derived_key((read.key for read in inputs), pixels)
 
         def compute() -> Artifact:
-            result: Artifact = self.function(*self._read(state, prior), **pixels)
+            if not self.reads_frames and any(isinstance(read, Frames) for read in inputs):
+                return lifted(self, inputs, pixels, derivation)
+            result: Artifact = self.carried_out(inputs, pixels)
             return result.derived(derivation)
 
         return state.having(cache.current().get(derivation, compute))
@@ -196,9 +225,10 @@ def declare(
         else:
             inputs.append(_readable(name, parameter.name, hint))
     output = hints.get("return")
-    if output not in KINDS.values():
+    if not _is_kind(output):
         raise ScopegymError(
-            f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}."
+            f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}, "
+            "or Frames of one."
         )
     return Operator(
         name=name,
@@ -228,8 +258,14 @@ def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
     return Parameter(parameter.name, spaces[0], default)
 
 
+def _is_kind(hint: Any) -> bool:
+    """Whether this is a kind of artifact that a state holds, or frames of one."""
+    one = hint.kind if isinstance(hint, type) and issubclass(hint, Frames) else hint
+    return one in KINDS.values()
+
+
 def _readable(name: str, argument: str, hint: Any) -> Any:
-    if hint is Source or hint is Prior or hint in KINDS.values():
+    if hint is Source or hint is Prior or _is_kind(hint):
         return hint
     raise ScopegymError(
         f"Argument '{argument}' of {name} must be an artifact or a Prior, or stand behind '*'."
