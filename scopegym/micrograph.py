@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -98,6 +98,11 @@ class Micrograph:
         """Number of frames; 1 for an image."""
         return len(self.data) if self.data.ndim == 3 else 1
 
+    @property
+    def images(self) -> Sequence[Micrograph]:
+        """The image itself, or the frames of a stack, each read when it is asked for."""
+        return (self,) if self.data.ndim == 2 else _Images(self)
+
     def frame(self, index: int) -> Micrograph:
         """One frame of a stack as an image, with its own truth where that is known.
 
@@ -153,6 +158,27 @@ class Micrograph:
             block = self.data[rows : rows + BLOCK_ROWS].astype(np.float64)
             pixels[rows : rows + BLOCK_ROWS] = (block - low) / (high - low)
         return Source(pixels, derivation=_normalized(self.key))
+
+
+@dataclass(frozen=True, eq=False)
+class _Images(Sequence[Micrograph]):
+    """The frames of a stack as images."""
+
+    stack: Micrograph
+
+    def __len__(self) -> int:
+        return self.stack.frames
+
+    @overload
+    def __getitem__(self, index: int) -> Micrograph: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Micrograph]: ...
+    def __getitem__(self, index: int | slice) -> Micrograph | Sequence[Micrograph]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.stack.frame(index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,9 @@ class Known:
             **{name: _plain(value) for name, value in told.items()},
         }
 
-    def images(self, path: Path) -> list[Micrograph]:
-        """The image in a file, or the frames of a stack."""
-        micrograph = load(path, self.pixel_size)
-        if micrograph.data.ndim == 2:
-            return [micrograph]
-        return [micrograph.frame(i) for i in range(len(micrograph.data))]
+    def images(self, path: Path) -> Sequence[Micrograph]:
+        """The image in a file, or the frames of a stack, read when they are asked for."""
+        return load(path, self.pixel_size).images
 
     def problem(
         self, micrograph: Micrograph, task: Task, reward: Reward
