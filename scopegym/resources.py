@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ KEPT = 4
 
 _chosen: ContextVar[Mapping[str, Path] | None] = ContextVar("scopegym_weights", default=None)
 _hashes: dict[tuple[str, int, int], str] = {}
+_lock = threading.Lock()
 _objects: OrderedDict[tuple[str, str, Any], Any] = OrderedDict()
 
 
@@ -35,6 +36,11 @@ def using(weights: Mapping[str, str | Path]) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def chosen() -> Mapping[str, Path]:
+    """The files that ``using`` put in place of others, absolute."""
+    return {name: path.absolute() for name, path in (_chosen.get() or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Resource:
         path = self.path
         try:
             status = path.stat()
-            stamp = os.path.abspath(path), status.st_size, status.st_mtime_ns
+            stamp = str(path.absolute()), status.st_size, status.st_mtime_ns
             if stamp not in _hashes:
                 with path.open("rb") as stream:
                     _hashes[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -88,12 +94,13 @@ class Resource:
         Raises ScopegymError when the file is missing, is no safetensors file or does not fit.
         """
         name = self.sha256, device.current(), self.build
-        if name not in _objects:
-            _objects[name] = self._built(name[0])
+        with _lock:
+            if name not in _objects:
+                _objects[name] = self._built(name[0])
+            _objects.move_to_end(name)
             while len(_objects) > KEPT:
                 _objects.popitem(last=False)
-        _objects.move_to_end(name)
-        return _objects[name]
+            return _objects[name]
 
     def _built(self, sha256: str) -> Any:
         from safetensors import SafetensorError

@@ -133,6 +133,7 @@ class Workflow:
             {
                 "operator": step.op,
                 "version": step.operator.version,
+                **({"weights": step.operator.weights} if step.operator.resources else {}),
                 "parameters": {
                     name: _with_unit(value, step.operator.parameters[name].space.unit)
                     for name, value in step.params.items()
@@ -306,6 +307,7 @@ def _read_step(number: int, entry: Any) -> Step:
             f"Step {number} was made with {name} version {shown(version)}; this is version "
             f"{operator.version}, which may give another result."
         )
+    _check_weights(number, operator, entry.get("weights", {}))
     for key, value in parameters.items():
         if key in operator.parameters:
             expected = operator.parameters[key].space.unit
@@ -316,6 +318,24 @@ def _read_step(number: int, entry: Any) -> Step:
                 )
     values = {k: v.get("value") if isinstance(v, dict) else v for k, v in parameters.items()}
     return Step(name, values)
+
+
+def _check_weights(number: int, operator: Operator, recorded: Any) -> None:
+    """Refuse to replay with weights other than those recorded."""
+    if not recorded:
+        return
+    if not isinstance(recorded, dict) or recorded.keys() - operator.resources.keys():
+        raise ScopegymError(
+            f"Step {number} names weights {shown(recorded)} that {operator.name} does not have."
+        )
+    for name, sha256 in recorded.items():
+        resource = operator.resources[name]
+        if sha256 != resource.sha256:
+            raise ScopegymError(
+                f"Step {number} ({operator.name}) was made with weights of SHA-256 "
+                f"{str(sha256)[:12]}..., but '{resource.path}' has {resource.sha256[:12]}...; "
+                "put the recorded file in its place."
+            )
 
 
 def _with_unit(value: Any, unit: str) -> Any:

@@ -149,6 +149,7 @@ class Episode:
             )
 
         try:
+            step.operator.prepare(limits.isolated)
             with using(cache), limited(limits):
                 state = step.operator.apply(self.state, step.params, problem.prior)
         except Exception as error:  # whatever an operator raises, the search goes on

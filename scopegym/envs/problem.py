@@ -223,6 +223,7 @@ class Problem:
         try:
             with using(self.cache):
                 for step in workflow:
+                    step.operator.prepare(self.limits.isolated)
                     with limited(self.limits):
                         state = step.operator.apply(state, step.params, self.prior)
         except Exception as error:
