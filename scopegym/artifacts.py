@@ -378,5 +378,11 @@ class Frames(Artifact, Generic[A]):
         return not self.lazy and all(part.empty for part in self)
 
 
+def is_kind(hint: Any) -> bool:
+    """Whether this is a kind of artifact that a state holds, or frames of one."""
+    one = hint.kind if isinstance(hint, type) and issubclass(hint, Frames) else hint
+    return one in (*KINDS.values(), Source)
+
+
 def _frames(kind: type[Artifact], parts: Any, shape: Any, derivation: str | None) -> Frames[Any]:
     return Frames[kind](parts, shape, derivation=derivation)  # type: ignore[valid-type]

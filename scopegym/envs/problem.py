@@ -12,7 +12,7 @@ import numpy as np
 
 from scopegym.artifacts import Artifact, Frames, Source, State
 from scopegym.cache import Cache, using
-from scopegym.errors import ScopegymError
+from scopegym.errors import FrameError, ScopegymError
 from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
@@ -239,13 +239,14 @@ class Problem:
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)
 
 
-#: What limits raise.
-EXCEEDED = (LimitExceededError, MemoryExceededError)
+#: What judging a result raises when the result is at fault and not the reward: it takes too much,
+#: or a frame of it, which is computed when it is asked for, fails.
+EXCEEDED = (LimitExceededError, MemoryExceededError, FrameError)
 
 
 def _reason(error: Exception, what: str) -> str:
     """Why something failed, in a line."""
-    if isinstance(error, EXCEEDED):
+    if isinstance(error, EXCEEDED) and not isinstance(error, FrameError):
         return f"{what} {error}"
     kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
     return f"{kind}{error}".rstrip(".")

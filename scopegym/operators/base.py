@@ -19,7 +19,17 @@ from typing import Any, overload
 import numpy as np
 
 from scopegym import cache, limits
-from scopegym.artifacts import KINDS, Artifact, Frames, Image, Points, Source, State, digest
+from scopegym.artifacts import (
+    KINDS,
+    Artifact,
+    Frames,
+    Image,
+    Points,
+    Source,
+    State,
+    digest,
+    is_kind,
+)
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.operators import isolation
@@ -269,7 +279,7 @@ def declare(
         else:
             inputs.append(_readable(name, parameter.name, hint))
     output = hints.get("return")
-    if not _is_kind(output):
+    if not is_kind(output) or output is Source:
         raise ScopegymError(
             f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}, "
             "or Frames of one."
@@ -304,14 +314,8 @@ def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
     return Parameter(parameter.name, spaces[0], default)
 
 
-def _is_kind(hint: Any) -> bool:
-    """Whether this is a kind of artifact that a state holds, or frames of one."""
-    one = hint.kind if isinstance(hint, type) and issubclass(hint, Frames) else hint
-    return one in KINDS.values()
-
-
 def _readable(name: str, argument: str, hint: Any) -> Any:
-    if hint is Source or hint is Prior or _is_kind(hint):
+    if hint is Prior or is_kind(hint):
         return hint
     raise ScopegymError(
         f"Argument '{argument}' of {name} must be an artifact or a Prior, or stand behind '*'."

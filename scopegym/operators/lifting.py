@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopegym import cache
 from scopegym.artifacts import Artifact, Frames, Image, Labels
-from scopegym.errors import ScopegymError
+from scopegym.errors import FrameError, ScopegymError
 from scopegym.limits import LimitExceededError, MemoryExceededError
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ class LiftedParts:
         except Exception as error:
             kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
             raise FrameError(f"Frame {index}: {kind}{error}") from error
-
-
-class FrameError(ScopegymError):
-    """An operator failed on one frame; the message names it."""
 
 
 def stack_of(inputs: tuple[Any, ...]) -> Frames[Any]:

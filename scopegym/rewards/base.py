@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scopegym.artifacts import KINDS, Source, State
-from scopegym.errors import ScopegymError
+from scopegym.artifacts import State, is_kind
+from scopegym.errors import FrameError, ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.limits import LimitExceededError
 from scopegym.plain import Number, Record, Table, Text, checked
@@ -64,7 +64,7 @@ class Term:
             arguments.append(argument)
         try:
             value = float(self.function(*arguments))
-        except (LimitExceededError, MemoryError):
+        except (LimitExceededError, MemoryError, FrameError):
             raise  # the search goes on: the fault may be the result's
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -103,7 +103,7 @@ def reward_term(
         hints = typing.get_type_hints(function)
         inputs = tuple(hints.get(argument) for argument in inspect.signature(function).parameters)
         for kind in inputs:
-            if kind not in (*KINDS.values(), Source, Prior):
+            if not (kind is Prior or is_kind(kind)):
                 raise ScopegymError(
                     f"{name}: every argument must be an artifact, the Source or the Prior; "
                     "the truth is not an input of a reward."

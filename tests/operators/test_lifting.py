@@ -18,6 +18,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
+from scopegym.rewards.base import Reward, reward_term
+from scopegym.rewards.base import registry as terms
 from scopegym.workflow import Step, Workflow, starting
 
 PRIOR = Prior(8.0, count=100.0)
@@ -159,6 +161,38 @@ def test_a_failure_names_the_frame():
     task = replace(tasks["atoms"], takes="frames")
     trial = Problem(STACK, PRIOR, task).evaluate(Workflow((Step("fussy"),)))
     assert trial.failure == "Frame 2: ZeroDivisionError: no intensity"
+
+
+@pytest.mark.usefixtures("own")
+def test_a_reward_may_read_frames_and_a_frame_that_fails_is_recorded():
+    @operator(tasks=("atoms",))
+    def brittle(image: Image) -> Image:
+        """Fail on one of the frames, which is computed when the reward asks for it."""
+        if image.key == STACK.frame(2).normalized().key:
+            raise ZeroDivisionError("no intensity")
+        return image
+
+    kept = dict(terms._entries)
+    try:
+
+        @reward_term(direction="maximize", bounds=(0.0, 1.0))
+        def brightness(frames: Frames[Image], source: Frames[Source]) -> float:
+            """The mean over all frames."""
+            assert len(frames) == len(source)
+            return float(np.mean([frame.pixels.mean() for frame in frames]))
+
+        reward = Reward("bright", {"brightness": 1.0}, "linear")
+        problem = Problem(STACK, PRIOR, replace(tasks["atoms"], takes="frames"), reward)
+        mean = np.mean([image.normalized().pixels.mean() for image in IMAGES])
+        assert problem.evaluate(Workflow()).score.value == pytest.approx(mean)
+        trial = problem.evaluate(Workflow((Step("brittle"),)))
+        assert trial.failure == "Frame 2: ZeroDivisionError: no intensity"
+        assert trial.score == reward.worst
+        alone = Problem(IMAGES[0], PRIOR, tasks["atoms"], reward)
+        assert alone.evaluate(Workflow()).score == reward.worst
+    finally:
+        terms._entries.clear()
+        terms._entries.update(kept)
 
 
 def test_a_task_says_what_it_takes():
