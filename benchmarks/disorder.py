@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from scopegym.agents.encoding import Encoding
-from scopegym.artifacts import Labels
+from scopegym.artifacts import Labels, Points
 from scopegym.crystal import crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate_disorder import simulate_disorder
@@ -63,7 +63,7 @@ def problem(seed: int, fraction: float | None = None, size: int = 384) -> Proble
 
 def overlap(one: Problem, trial: Trial) -> float:
     """Intersection over union with the truth, 0 for a failure."""
-    labels = None if trial.failure else one.run(trial.workflow).labels
+    labels = None if trial.failure else one.run(trial.workflow).need(Labels)
     assert isinstance(one.micrograph.truth, Labels)
     return 0.0 if labels is None else mask_overlap(labels, one.micrograph.truth)
 
@@ -134,7 +134,7 @@ def speed() -> None:
     size = YBCO.spacing_nm / 16
     micrograph = simulate_disorder(YBCO, (1024, 1024), size, fraction=0.15, noise=0.1)
     one = Problem(micrograph, YBCO.prior((1024, 1024), pixel_size_nm=size), TASK)
-    points = one.run(Workflow(TASK.expert.steps[:3])).points
+    points = one.run(Workflow(TASK.expert.steps[:3])).need(Points)
     problem(0, size=192).evaluate(TASK.expert)  # imports
     one.judge(one.run(TASK.null))  # what the reward derives from the image alone is kept too
     assert points is not None

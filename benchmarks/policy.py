@@ -26,14 +26,15 @@ import numpy as np
 import scopegym
 from scopegym.agents.base import registry as agents
 from scopegym.agents.policy import SHIPPED, Policy
+from scopegym.answers import agreement
 from scopegym.artifacts import Points
 from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.expectations import expect
-from scopegym.experiments.solve import soundest
-from scopegym.metrics import agreement, match_points
+from scopegym.experiments.solve import break_ties
+from scopegym.metrics import match_points
 
 #: The stream of the unseen images: neither training nor validation draws from it.
 UNSEEN = 9001
@@ -46,7 +47,9 @@ def searched(problem: Problem, evaluations: int) -> tuple[Trial, int]:
     unlimited = agents["bayes"].search(problem, 2**31, 0)
     trials = list(islice(unlimited, evaluations))
     best = max(trials, key=lambda trial: trial.score.value)
-    return soundest(trials, best, ATOMS.expert), sum(trial.executions for trial in trials)
+    return break_ties(trials, best, ATOMS.expert, ATOMS.tie), sum(
+        trial.executions for trial in trials
+    )
 
 
 def unseen(name: str, index: int) -> tuple[float, ...]:
@@ -61,7 +64,7 @@ def unseen(name: str, index: int) -> tuple[float, ...]:
         trial = Policy.load(folder(name)).propose(problem)
         spent = trial.executions
     seconds = time.perf_counter() - start
-    found = problem.run(trial.workflow).points
+    found = problem.run(trial.workflow).need(Points)
     f1 = agreement(problem.micrograph.truth, found, problem.prior)
     return f1, trial.score.value, spent, seconds
 
@@ -166,7 +169,7 @@ def real(data: Path, policies: list[str]) -> None:
         trials += [Policy.load(folder(policy)).propose(problem) for policy in policies]
         cells = []
         for trial in trials:
-            points = problem.run(trial.workflow).points
+            points = problem.run(trial.workflow).need(Points)
             said = f"{trial.score.value:.3f}"
             if truth is not None:
                 radius = expectation.prior.scale_px / 4

@@ -55,7 +55,7 @@ def tried(problem: Problem, seed: int) -> list[Tried]:
         [problem.evaluate(problem.task.null)], agents["bayes"].search(problem, PLENTY, seed)
     )
     for trial in islice(trials, COUNT):
-        labels = None if trial.failure else problem.run(trial.workflow).labels
+        labels = None if trial.failure else problem.run(trial.workflow).need(Labels)
         rows.append(Tried(trial, 0.0 if labels is None else label_accuracy(labels, truth)))
     return rows
 

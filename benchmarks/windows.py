@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 
+from scopegym.answers import agreement
 from scopegym.artifacts import Points
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_gradient
@@ -21,7 +22,7 @@ from scopegym.envs.problem import Problem
 from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.solve import search
 from scopegym.experiments.windows import Windowed, solve_windows
-from scopegym.metrics import agreement, match_points
+from scopegym.metrics import match_points
 
 WINDOW, STRIDE = 128, 64
 CRYSTAL, ZONE = "YBa2Cu3O7", (1, 0, 0)

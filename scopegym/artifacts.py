@@ -6,6 +6,7 @@ Axes are (y, x) with the origin at the centre of pixel (0, 0); lengths are in pi
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -75,8 +76,8 @@ class Artifact:
 
     @property
     def empty(self) -> bool:
-        """True when there is nothing to score: no rows, no pixels."""
-        return not self.arrays or self.arrays[0].size == 0
+        """True when there is nothing to score, such as no rows."""
+        return False
 
     def derived(self, derivation: str) -> Self:
         """The same content under the name of its derivation."""
@@ -146,6 +147,10 @@ class Points(Artifact):
     def __len__(self) -> int:
         return len(self.yx)
 
+    @property
+    def empty(self) -> bool:
+        return not len(self)
+
     def __getitem__(self, rows: Any) -> Points:
         """The points at these rows (an index array, a mask or a slice)."""
         columns = {name: getattr(self, name)[rows] for name in self.COLUMNS}
@@ -189,6 +194,10 @@ class Features(Artifact):
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def empty(self) -> bool:
+        return self.values.size == 0
+
 
 @dataclass(frozen=True, eq=False)
 class Labels(Artifact):
@@ -203,81 +212,149 @@ class Labels(Artifact):
     def __post_init__(self) -> None:
         object.__setattr__(self, "map", readonly(self.map, np.int32))
 
+    @property
+    def empty(self) -> bool:
+        return self.map.size == 0
+
 
 @dataclass(frozen=True, eq=False)
 class Instances(Artifact):
-    """Objects: ``boxes`` ``[N, 4]`` (y0, x0, y1, x1) [px], ``scores`` and ``classes`` ``[N]``,
-    ``masks`` bool ``[N, H, W]`` or None."""
+    """Objects in a field of ``shape`` (H, W): ``boxes`` ``[N, 4]`` (y0, x0, y1, x1) [px],
+    ``scores`` and ``classes`` ``[N]``, ``masks`` bool ``[N, H, W]`` or None."""
 
     boxes: Array
-    scores: Array
-    classes: Array
+    shape: tuple[int, int]
+    scores: Array = None  # type: ignore[assignment]  # filled below
+    classes: Array = None  # type: ignore[assignment]
     masks: Array | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boxes", readonly(np.reshape(self.boxes, (-1, 4)), np.float64))
-        object.__setattr__(self, "scores", readonly(self.scores, np.float64))
-        object.__setattr__(self, "classes", readonly(self.classes, np.int64))
+        boxes = readonly(np.reshape(self.boxes, (-1, 4)), np.float64)
+        scores = np.ones(len(boxes)) if self.scores is None else self.scores
+        classes = np.zeros(len(boxes), np.int64) if self.classes is None else self.classes
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+        object.__setattr__(self, "scores", readonly(np.reshape(scores, -1), np.float64))
+        object.__setattr__(self, "classes", readonly(np.reshape(classes, -1), np.int64))
         if self.masks is not None:
             object.__setattr__(self, "masks", readonly(self.masks, np.bool_))
+        lengths = {len(a) for a in (self.scores, self.classes, self.masks) if a is not None}
+        if not np.isfinite(boxes).all() or lengths != {len(boxes)}:
+            raise ScopegymError(
+                f"Instances have finite boxes and as many scores, classes and masks; these are "
+                f"{len(boxes)} boxes with {sorted(lengths)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def empty(self) -> bool:
+        return not len(self)
+
+    def __getitem__(self, rows: Any) -> Instances:
+        """The objects at these rows (an index array, a mask or a slice)."""
+        masks = None if self.masks is None else self.masks[rows]
+        return Instances(self.boxes[rows], self.shape, self.scores[rows], self.classes[rows], masks)
 
 
 @dataclass(frozen=True, eq=False)
 class Tracks(Artifact):
-    """Identities over time: ``rows`` ``[N, 4]`` of identity, frame, y [px], x [px]."""
+    """Identities over time in a field of ``shape`` (H, W): ``rows`` ``[N, 4]`` of identity, frame,
+    y [px], x [px]."""
 
     rows: Array
+    shape: tuple[int, int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", readonly(np.reshape(self.rows, (-1, 4)), np.float64))
+        rows = readonly(np.reshape(self.rows, (-1, 4)), np.float64)
+        if not np.isfinite(rows).all():
+            raise ScopegymError("Tracks have finite rows; some of these are NaN or infinite.")
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+
+    @property
+    def empty(self) -> bool:
+        return not len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity(Artifact):
+    """A number that was measured: ``value`` and its ``standard_error`` in ``unit``; the error is
+    NaN where nothing is known of it."""
+
+    value: float
+    unit: str = ""
+    standard_error: float = float("nan")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "standard_error", float(self.standard_error))
+
+    @property
+    def empty(self) -> bool:
+        return not math.isfinite(self.value)
 
 
 A = TypeVar("A", bound=Artifact)
 A_co = TypeVar("A_co", bound=Artifact, covariant=True)
 
-#: The kinds a state can hold beside its source, by field name.
-KINDS: dict[str, type[Artifact]] = {
-    "image": Image,
-    "points": Points,
-    "features": Features,
-    "labels": Labels,
-    "instances": Instances,
-    "tracks": Tracks,
-}
+
+def kind_of(artifact: type[Artifact]) -> type[Artifact]:
+    """The kind under which a state holds artifacts of a class: the class right below ``Artifact``
+    that it is, or is made from. Frames take the place of a single artifact of their kind."""
+    if issubclass(artifact, Frames):
+        artifact = artifact.kind
+    return next(base for base in artifact.__mro__ if Artifact in base.__bases__)
+
+
+def is_kind(hint: Any) -> bool:
+    """Whether a type hint is a kind of artifact that a state can hold, or frames of one."""
+    if isinstance(hint, type) and issubclass(hint, Frames):
+        return hint.kind is Source or is_kind(hint.kind)
+    return isinstance(hint, type) and Artifact in hint.__bases__
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The latest artifact of each kind, and the source all of them came from."""
+    """The latest artifact of each kind, and the source all of them came from.
+
+    Kinds are open: any class made from ``Artifact`` is one, also in a plug-in.
+    """
 
     source: Source
-    image: Image
-    points: Points | None = None
-    features: Features | None = None
-    labels: Labels | None = None
-    instances: Instances | None = None
-    tracks: Tracks | None = None
+    artifacts: tuple[Artifact, ...]
 
     @classmethod
     def start(cls, source: Source) -> State:
         """The state before the first step: the current image is the source itself, or its frames
         (``Frames[Source]``)."""
-        return cls(source=source, image=source)
+        return cls(source, (source,))
+
+    @property
+    def image(self) -> Image:
+        """The current image."""
+        image = self.get(Image)
+        assert image is not None
+        return image
 
     def get(self, kind: type[A]) -> A | None:
         """The artifact of this kind, None if no step has made one."""
-        one = kind.kind if issubclass(kind, Frames) else kind
-        found = getattr(self, one.__name__.casefold())
-        return found if isinstance(found, kind) else None
+        held = (self.source,) if kind in (Source, Frames[Source]) else self.artifacts
+        return next((artifact for artifact in held if isinstance(artifact, kind)), None)
 
-    def having(self, artifact: Artifact) -> State:
+    def need(self, kind: type[A]) -> A:
+        """The artifact of this kind. Raises ScopegymError when no step has made one."""
+        artifact = self.get(kind)
+        if artifact is None:
+            raise ScopegymError(f"No step has made {kind.__name__}.")
+        return artifact
+
+    def with_artifact(self, artifact: Artifact) -> State:
         """This state with the artifact in the place of the former one of its kind."""
-        for name, kind in KINDS.items():
-            held = artifact.kind if isinstance(artifact, Frames) else type(artifact)
-            if issubclass(held, kind):
-                changed: dict[str, Any] = {name: artifact}
-                return replace(self, **changed)
-        raise TypeError(f"A state cannot hold a {type(artifact).__name__}.")
+        kind = kind_of(type(artifact))
+        others = (former for former in self.artifacts if kind_of(type(former)) is not kind)
+        return State(self.source, (*others, artifact))
 
 
 # Frames -----------------------------------------------------------------------------------------
@@ -376,12 +453,6 @@ class Frames(Artifact, Generic[A]):
     def empty(self) -> bool:
         """True when no frame holds anything."""
         return not self.lazy and all(part.empty for part in self)
-
-
-def is_kind(hint: Any) -> bool:
-    """Whether this is a kind of artifact that a state holds, or frames of one."""
-    one = hint.kind if isinstance(hint, type) and issubclass(hint, Frames) else hint
-    return one in (*KINDS.values(), Source)
 
 
 def _frames(kind: type[Artifact], parts: Any, shape: Any, derivation: str | None) -> Frames[Any]:

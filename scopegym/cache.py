@@ -49,15 +49,15 @@ class Cache:
         size = sizeof(value)
         with self._lock:
             if key not in self._entries and size <= self.max_bytes:
-                # An alarm may end this between any two lines: what is held is never understated,
-                # and an overstatement lasts until the cache is full.
+                # An alarm may end this between any two lines: no more is ever held than counted,
+                # and what is counted too much is put right when the cache is full.
                 self.nbytes += size
-                self._entries[key] = (value, size)
                 if self.nbytes > self.max_bytes:
-                    self.nbytes = sum(held for _, held in self._entries.values())
+                    self.nbytes = size + sum(held for _, held in self._entries.values())
                 while self.nbytes > self.max_bytes:
                     _, (_, freed) = self._entries.popitem(last=False)
                     self.nbytes -= freed
+                self._entries[key] = (value, size)
         return value
 
     def clear(self) -> None:

@@ -56,16 +56,19 @@ class MemoryExceededError(ScopegymError, MemoryError):
     """An operator needs more memory than it may."""
 
 
-_in_force: ContextVar[tuple[Limits, float] | None] = ContextVar("scopegym_limits", default=None)
+_in_force: ContextVar[tuple[Limits, float, str] | None] = ContextVar(
+    "scopegym_limits", default=None
+)
 
 
 @contextmanager
-def limited(limits: Limits) -> Iterator[None]:
+def limited(limits: Limits, name: str = "it") -> Iterator[None]:
     """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryExceededError
-    past the memory. Blocks may lie in each other; each has its own limits."""
-    token = _in_force.set((limits, time.monotonic() + limits.seconds))
+    past the memory, both with the ``name`` of what is limited. Blocks may lie in each other; each
+    has its own limits."""
+    token = _in_force.set((limits, time.monotonic() + limits.seconds, name))
     try:
-        with within_memory(limits.nbytes), _within_time(limits.seconds):
+        with within_memory(limits.nbytes, name), _within_time(limits.seconds, name):
             yield
     finally:
         _in_force.reset(token)
@@ -85,12 +88,13 @@ def seconds_left() -> float | None:
 
 def exceeded() -> LimitExceededError:
     """The error for the time in force."""
-    found = current()
-    return LimitExceededError(f"took longer than {found.seconds if found else 0:g} s")
+    found = _in_force.get()
+    limits, _, name = found or (Limits(), 0.0, "it")
+    return LimitExceededError(f"{name} took longer than {limits.seconds:g} s")
 
 
 @contextmanager
-def _within_time(seconds: float) -> Iterator[None]:
+def _within_time(seconds: float, name: str) -> Iterator[None]:
     # Windows has no alarm.
     if not _in_main_thread() or not hasattr(signal, "SIGALRM"):
         yield
@@ -100,7 +104,7 @@ def _within_time(seconds: float) -> Iterator[None]:
     def stop(*signal_and_frame: object) -> None:
         del signal_and_frame
         if running:
-            raise LimitExceededError(f"took longer than {seconds:g} s")
+            raise LimitExceededError(f"{name} took longer than {seconds:g} s")
 
     former = signal.signal(signal.SIGALRM, stop)
     start = time.monotonic()
@@ -117,7 +121,7 @@ def _within_time(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def within_memory(nbytes: int | None) -> Iterator[None]:
+def within_memory(nbytes: int | None, name: str) -> Iterator[None]:
     """Hold the enclosed block to its memory; None is no limit."""
     if nbytes is None:
         yield
@@ -128,7 +132,7 @@ def within_memory(nbytes: int | None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryExceededError) or not _out_of_memory(error):
             raise
-        raise MemoryExceededError(f"needs more than {nbytes / 2**30:.3g} GiB") from None
+        raise MemoryExceededError(f"{name} needs more than {nbytes / 2**30:.3g} GiB") from None
 
 
 @contextmanager

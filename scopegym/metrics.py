@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
 
 from scopegym.artifacts import Array, Labels, Points
-from scopegym.prior import Prior
 
 
 class Matching(NamedTuple):
@@ -75,56 +73,50 @@ def mask_overlap(found: Labels, truth: Labels) -> float:
     return float(np.count_nonzero(one & other) / either) if either else 1.0
 
 
-@singledispatch
-def agreement(truth: object, found: object, prior: Prior) -> float:
-    """How well an answer agrees with the truth, in 0..1: F1 for points within a quarter of the
-    spacing, half a spacing away from the border; the share of right pixels for labels, or
-    intersection over union where they have a background. NaN without a truth that says so."""
-    del truth, found, prior
-    return float("nan")
+def match_boxes(found: Array, truth: Array, least: float) -> Array:
+    """Pairs of rows ``[M, 2]`` of found and true boxes (y0, x0, y1, x1) that overlap by at least
+    this intersection over union, one to one, the largest overlap first."""
+    overlap = box_overlaps(found, truth)
+    rows, columns = np.nonzero(overlap >= max(least, 1e-9))
+    order = np.argsort(-overlap[rows, columns], kind="stable")
+    free = np.ones(len(found), bool), np.ones(len(truth), bool)
+    pairs = []
+    for row, column in zip(rows[order], columns[order], strict=True):
+        if free[0][row] and free[1][column]:
+            free[0][row] = free[1][column] = False
+            pairs.append((row, column))
+    return np.array(pairs, np.intp).reshape(-1, 2)
 
 
-@agreement.register
-def _(truth: Points, found: object, prior: Prior) -> float:
-    if not isinstance(found, Points):
-        return 0.0
-    return match_points(found, truth, prior.scale_px / 4, prior.scale_px / 2).f1
+def box_overlaps(one: Array, other: Array) -> Array:
+    """Intersection over union of every box of ``one`` and every box of ``other`` ``[N, M]``."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1) for boxes in (one, other)]
+    either = areas[0][:, None] + areas[1][None, :] - both
+    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
 
-@agreement.register
-def _(truth: Labels, found: object, prior: Prior) -> float:
-    del prior
-    if not isinstance(found, Labels):
-        return 0.0
-    judge = label_accuracy if truth.background is None else mask_overlap
-    return judge(found, truth)
+def identity_f1(found: Array, truth: Array, radius_px: float) -> float:
+    """IDF1 of rows of identity, frame, y, x: each true identity is given one found identity at
+    most, so that as many places as possible lie within ``radius_px`` in the same frame; 1 where
+    both are empty (Ristani et al., Performance Measures and a Data Set for Multi-Target,
+    Multi-Camera Tracking, 2016, equation 12)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial import KDTree
 
-
-def half_right(truth: object) -> float:
-    """The agreement at which an answer is as right as wrong: an F1 of a half for points; what that
-    is as intersection over union, a third, for labels on a background; and for labels everywhere
-    half-way from the share of the largest one, which needs no knowledge, to 1."""
-    if not isinstance(truth, Labels):
-        return 0.5
-    if truth.background is not None:
-        return 1 / 3
-    largest = np.unique(truth.map, return_counts=True)[1].max() / truth.map.size
-    return float(1 + largest) / 2
-
-
-@singledispatch
-def measure(truth: object) -> str:
-    """What ``agreement`` with this kind of truth is called."""
-    del truth
-    return "agreement"
-
-
-@measure.register
-def _(truth: Points) -> str:
-    del truth
-    return "F1"
-
-
-@measure.register
-def _(truth: Labels) -> str:
-    return "accuracy" if truth.background is None else "IoU"
+    if not len(found) or not len(truth):
+        return float(len(found) == len(truth))
+    # Frames are farther apart than any radius, so that places of two of them are never near.
+    step = 4 * radius_px + 1
+    places = [np.column_stack([rows[:, 1] * step, rows[:, 2:]]) for rows in (found, truth)]
+    trees = [KDTree(place) for place in places]
+    near = trees[0].sparse_distance_matrix(trees[1], radius_px, output_type="ndarray")
+    names = [np.unique(rows[:, 0], return_inverse=True) for rows in (found, truth)]
+    # A true place counts once for an identity, however many places of it are near.
+    hits = np.unique(np.column_stack([names[0][1][near["i"]], near["j"]]), axis=0)
+    together = np.zeros([len(name) for name, _ in names])
+    np.add.at(together, (hits[:, 0], names[1][1][hits[:, 1]]), 1)
+    pairs = linear_sum_assignment(together, maximize=True)
+    return float(2 * together[pairs].sum() / (len(found) + len(truth)))

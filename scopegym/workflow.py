@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from scopegym.artifacts import State, digest
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError, shown
 from scopegym.frozen import FrozenDict
+from scopegym.limits import Limits, limited
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator
 from scopegym.operators.base import registry as operators
@@ -115,16 +117,28 @@ class Workflow:
         """Identity of the workflow, independent of any image."""
         return digest(*(f"{s.op}@{s.operator.version}{sorted(s.params.items())}" for s in self))
 
-    def run(self, micrograph: Micrograph, prior: Prior, *, cache: Cache | None = None) -> State:
+    def run(
+        self,
+        micrograph: Micrograph,
+        prior: Prior,
+        *,
+        cache: Cache | None = None,
+        limits: Limits | None = None,
+    ) -> State:
         """Carry out the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of
         a stack, and return the final state.
 
-        Results are taken from ``cache`` (default: the current cache) where they are known.
+        Results are taken from ``cache`` (default: the current cache) where they are known. Raises
+        LimitExceededError or MemoryExceededError, with the operator's name, for a step beyond the
+        ``limits`` (default: none).
         """
         with using(cache):
             state = starting(micrograph)
             for step in self:
-                state = step.operator.apply(state, step.params, prior)
+                if limits is not None:
+                    step.operator.prepare(limits.isolated)
+                with nullcontext() if limits is None else limited(limits, step.op):
+                    state = step.operator.apply(state, step.params, prior)
         return state
 
     def to_dict(self) -> list[dict[str, Any]]:

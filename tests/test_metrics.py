@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
+from scopegym.answers import described
 from scopegym.artifacts import Labels, Points
-from scopegym.metrics import half_right, mask_overlap, match_points
+from scopegym.metrics import mask_overlap, match_points
 
 SHAPE = (20, 20)
 
@@ -140,9 +141,12 @@ def test_found_points_at_the_border_are_neither_false_nor_lost() -> None:
     assert match_points(inside, true, 1.5, margin_px=3.0).precision == pytest.approx(2 / 3)
 
 
-def test_half_right_is_the_same_share_in_every_measure():
+def test_wrong_begins_at_the_same_share_in_every_measure():
+    def wrong_below(truth):
+        return described(truth).wrong_below(truth)
+
     found = Labels(np.array([[1, 1, 0, 0]]), background=0)
     truth = Labels(np.array([[1, 0, 1, 0]]), background=0)  # F1 of the pixels is a half
-    assert mask_overlap(found, truth) == pytest.approx(half_right(truth))
-    assert half_right(Points(np.zeros((1, 2)), (4, 4))) == 0.5
-    assert half_right(Labels(np.array([[0, 0, 0, 1]]))) == pytest.approx((1 + 0.75) / 2)
+    assert mask_overlap(found, truth) == pytest.approx(wrong_below(truth))
+    assert wrong_below(Points(np.zeros((1, 2)), (4, 4))) == 0.5
+    assert wrong_below(Labels(np.array([[0, 0, 0, 1]]))) == pytest.approx((1 + 0.75) / 2)

@@ -43,7 +43,7 @@ def test_run_starts_from_the_normalised_image(micrograph: Micrograph):
     state = Workflow().run(micrograph, PRIOR)
     assert isinstance(state.source, Source) and state.image is state.source
     assert np.array_equal(state.image.pixels, micrograph.normalized().pixels)
-    assert state.points is None
+    assert state.get(Points) is None
 
 
 def test_state_holds_the_latest_of_each_kind_and_keeps_the_source(micrograph: Micrograph):
@@ -52,13 +52,13 @@ def test_state_holds_the_latest_of_each_kind_and_keeps_the_source(micrograph: Mi
     assert np.array_equal(state.image.pixels, 1 - smooth.pixels)
     assert np.array_equal(state.source.pixels, micrograph.normalized().pixels)
     expected = operators["local_maxima"](smooth, distance=3.2, threshold=0.3)
-    assert np.array_equal(state.points.yx, expected.yx)
+    assert np.array_equal(state.get(Points).yx, expected.yx)
 
 
 def test_second_detector_replaces_the_points_of_the_first(micrograph: Micrograph):
     two = Workflow((DETECT, Step("template_match"))).run(micrograph, PRIOR)
     one = Workflow((Step("template_match"),)).run(micrograph, PRIOR)
-    assert np.array_equal(two.points.yx, one.points.yx)
+    assert np.array_equal(two.need(Points).yx, one.need(Points).yx)
 
 
 def test_lengths_scale_with_the_prior(micrograph: Micrograph):
@@ -105,7 +105,7 @@ def test_cached_result_equals_a_fresh_one(micrograph: Micrograph):
     cache, workflow = Cache(), Workflow((SMOOTH, DETECT, REFINE))
     runs = [workflow.run(micrograph, PRIOR, cache=c) for c in (cache, cache, Cache())]
     for state in runs[1:]:
-        assert np.array_equal(state.points.yx, runs[0].points.yx)
+        assert np.array_equal(state.need(Points).yx, runs[0].need(Points).yx)
 
 
 @pytest.mark.parametrize("change", ["image", "parameter", "scale"])
@@ -200,8 +200,8 @@ def test_recipe_states_versions_and_units():
 def test_replayed_recipe_gives_the_same_points(micrograph: Micrograph):
     workflow = Workflow((SMOOTH, DETECT, REFINE))
     recipe = Recipe.read(workflow.to_yaml(prior=PRIOR))
-    found = recipe.workflow.run(micrograph, recipe.prior, cache=Cache()).points
-    expected = workflow.run(micrograph, PRIOR, cache=Cache()).points
+    found = recipe.workflow.run(micrograph, recipe.prior, cache=Cache()).need(Points)
+    expected = workflow.run(micrograph, PRIOR, cache=Cache()).need(Points)
     assert isinstance(found, Points) and np.array_equal(found.yx, expected.yx)
 
 

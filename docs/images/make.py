@@ -14,6 +14,7 @@ from PIL import Image
 
 import scopegym
 from scopegym.agents.policy import SHIPPED, Policy
+from scopegym.artifacts import Points
 from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem
 from scopegym.experiments.apply import doubts
@@ -112,7 +113,7 @@ def real(data: Path) -> None:
         middle = [n // 2 for n in micrograph.shape]
         top, left = (max(0, n - 90) for n in middle)
         part = problem.source.pixels[top : top + 180, left : left + 180]
-        yx = problem.run(trial.workflow).points.yx - (top, left)
+        yx = problem.run(trial.workflow).need(Points).yx - (top, left)
         seen = yx[((yx >= 0) & (yx < part.shape)).all(axis=1)]
         axes.imshow(part, cmap="gray", vmin=0, vmax=1)
         axes.plot(seen[:, 1], seen[:, 0], "o", ms=5, mfc="none", mec="#ffb000", mew=0.8)

@@ -6,7 +6,7 @@ import numpy as np
 
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
-from scopegym.envs.problem import Problem, Slot, Task, registry
+from scopegym.envs.problem import Nouns, Problem, Slot, Task, registry
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
 
@@ -102,6 +102,7 @@ atoms = registry.add(
             "laplacian_of_gaussian.num_sigma",
         ),
         sample=sample,
+        nouns=Nouns("columns"),
         __doc__="Find the columns of an atomically resolved image (paper 000).",
     )
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate_disorder import simulate_disorder
-from scopegym.envs.problem import Problem, Slot, Task, registry
+from scopegym.envs.problem import Nouns, Problem, Slot, Task, registry
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
 
@@ -101,6 +101,7 @@ disorder = registry.add(
             "region_mask.dilation",
         ),
         sample=sample,
+        nouns=Nouns("columns", "disordered regions", "disordered", "ordered"),
         # Two repeats of the lattice in a third of the field.
         least_field=12.0,
         null=Workflow((*ATOMS, Step("region_mask"))),

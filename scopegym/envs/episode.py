@@ -14,7 +14,7 @@ from typing import Literal
 from scopegym.artifacts import Array, State
 from scopegym.cache import using
 from scopegym.envs.actions import Actions, Draft
-from scopegym.envs.problem import EXCEEDED, Problem, Trial
+from scopegym.envs.problem import AT_FAULT, Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.limits import Limits, limited
 from scopegym.rewards.base import Score
@@ -137,14 +137,14 @@ class Episode:
         start = time.perf_counter()
         limits = self.rules.limits or problem.limits
 
-        def failed(what: str, error: Exception) -> Episode:
+        def failed(error: Exception) -> Episode:
             stats.failures += 1
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return replace(
                 self,
                 draft=None,
                 executions=executions,
-                failure=f"{what}: {reason}",
+                failure=f"{step.op}: {reason}",
                 reward=-FAILED,
             )
 
@@ -153,17 +153,17 @@ class Episode:
             with using(cache), limited(limits):
                 state = step.operator.apply(self.state, step.params, problem.prior)
         except Exception as error:  # whatever an operator raises, the search goes on
-            return failed(step.op, error)
+            return failed(error)
         finally:
             ran = time.perf_counter()
             stats.seconds["operators"] += ran - start
             stats.cache_hits += cache.hits - hits
             stats.cache_misses += cache.misses - misses
         try:
-            with limited(limits):
+            with limited(limits, f"the reward {problem.reward.name}"):
                 score = problem.judge(state)
-        except EXCEEDED as error:
-            return failed(f"reward {problem.reward.name}", error)
+        except AT_FAULT as error:
+            return failed(error)
         finally:
             judged = time.perf_counter()
             stats.seconds["reward"] += judged - ran

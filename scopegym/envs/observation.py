@@ -8,22 +8,14 @@ at one magnification reads another one alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, singledispatch
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from scopegym.artifacts import (
-    KINDS,
-    Array,
-    Artifact,
-    Features,
-    Image,
-    Instances,
-    Labels,
-    Points,
-    Tracks,
-)
+from scopegym.answers import described
+from scopegym.answers.base import SIDE, View, decades, expected_count
+from scopegym.artifacts import Array, Artifact, Image
 from scopegym.envs.episode import Episode, Rules
 from scopegym.operators.base import registry as operators
 from scopegym.operators.filters import smooth
@@ -31,8 +23,6 @@ from scopegym.operators.peaks import correlate_column
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 
-#: Side of a thumbnail [px].
-SIDE = 48
 #: Side of the close-up [spacings]: each spacing then takes 8 px of the thumbnail.
 CLOSE_UP = 6.0
 #: Everything an agent reads is cut off here, so that one odd image cannot drown the rest.
@@ -61,9 +51,9 @@ class Observer:
 
     @cached_property
     def kinds(self) -> tuple[type[Artifact], ...]:
-        """The kinds that the operators can make beside images."""
-        made = {operators[name].output for name in self.rules.actions.operators} - {Image}
-        return tuple(kind for kind in KINDS.values() if kind in made)
+        """The kinds that the operators can make beside images, in the operators' order."""
+        made = (operators[name].output for name in self.rules.actions.operators)
+        return tuple(kind for kind in dict.fromkeys(made) if kind is not Image)
 
     @cached_property
     def slots(self) -> dict[tuple[str, int], int]:
@@ -83,7 +73,7 @@ class Observer:
             *(
                 f"{kind.__name__.casefold()} {name}"
                 for kind in self.kinds
-                for name in ("there", *NAMES[kind])
+                for name in ("there", *described(kind).statistic_names)
             ),
             "score",
             *terms,
@@ -118,7 +108,7 @@ class Observer:
         for kind in self.kinds:
             artifact = state.get(kind)
             if artifact is None:
-                parts.append(np.zeros(1 + len(NAMES[kind])))
+                parts.append(np.zeros(1 + len(described(kind).statistic_names)))
             else:
                 parts += [(1.0,), self._statistics(episode, artifact)]
         goodness = self.reward.goodnesses(episode.score.terms)
@@ -204,17 +194,6 @@ def prior_statistics(prior: Prior, shape: tuple[int, int]) -> Array:
     )
 
 
-def expected_count(prior: Prior, shape: tuple[int, int]) -> float:
-    """The prior's count, or one for every square spacing where it has none."""
-    area = shape[0] * shape[1]
-    return max(1.0, area / prior.scale_px**2 if prior.count is None else prior.count)
-
-
-def _log(values: Any, floor: float = 1e-3) -> Array:
-    """Positive figures of one to three decades below 1, brought to about -1..1."""
-    return np.log10(np.maximum(values, floor)) / 1.5 + 1
-
-
 IMAGE_NAMES = (
     "mean",
     "contrast",
@@ -231,15 +210,15 @@ IMAGE_NAMES = (
 )
 
 
-@singledispatch
 def statistics(artifact: Artifact, prior: Prior) -> Array:
-    """An artifact as a fixed number of figures, free of the magnification: see ``NAMES``."""
-    del prior
-    raise TypeError(f"Nothing is known of {type(artifact).__name__}.")
+    """An artifact as a fixed number of figures, free of the magnification."""
+    if isinstance(artifact, Image):
+        return image_statistics(artifact, prior)
+    return described(artifact).statistics(artifact, prior)
 
 
-@statistics.register
-def _(image: Image, prior: Prior) -> Array:
+def image_statistics(image: Image, prior: Prior) -> Array:
+    """An image as figures: see ``IMAGE_NAMES``."""
     pixels = image.pixels
     stride = max(1, int(np.sqrt(pixels.size / PIXELS)))
     sample = pixels[::stride, ::stride].astype(np.float64).ravel()
@@ -250,9 +229,9 @@ def _(image: Image, prior: Prior) -> Array:
         [
             (mean, np.log10(contrast) + 0.5, float((away * away * away).mean()) / 2),
             ends,
-            _log([_pixel_noise(pixels) / contrast]),
+            decades([_pixel_noise(pixels) / contrast]),
             [_block_contrast(pixels, block * prior.scale_px) / contrast for block in BLOCKS],
-            *(_log(_profile(_laplacian(pixels, w * prior.scale_px), prior)) for w in WIDTHS),
+            *(decades(_profile(_laplacian(pixels, w * prior.scale_px), prior)) for w in WIDTHS),
             _profile(correlate_column(pixels, COLUMN * prior.scale_px), prior),
         ]
     )
@@ -299,81 +278,7 @@ def _profile(response: Array, prior: Prior) -> Array:
     return padded[ranks]
 
 
-POINTS_NAMES = (
-    "count",
-    "near",
-    "spaced",
-    "far",
-    "weak",
-    "middling",
-    "strong",
-    "spread",
-    "width",
-)
-
-
-@statistics.register
-def _(points: Points, prior: Prior) -> Array:
-    from scipy.spatial import KDTree
-
-    figures = np.zeros(len(POINTS_NAMES))
-    figures[0] = np.log2(max(len(points), 0.1) / expected_count(prior, points.shape))
-    if len(points) > 1:
-        nearest = KDTree(points.yx).query(points.yx, k=2)[0][:, 1] / prior.scale_px
-        figures[1:4] = np.percentile(nearest, (5, 50, 95)) - 1
-    strength = points.strength[np.isfinite(points.strength)]
-    if len(strength):
-        figures[4:7] = _log(np.percentile(strength, (5, 50, 95)))
-        figures[7] = strength.std() / (abs(strength.mean()) + 1e-9)
-    sigma = points.sigma_px[np.isfinite(points.sigma_px)]
-    if len(sigma):
-        figures[8] = np.median(sigma) / prior.scale_px
-    return figures
-
-
-@statistics.register
-def _(labels: Labels, prior: Prior) -> Array:
-    del prior
-    _, areas = np.unique(labels.map, return_counts=True)
-    borders = [float((np.diff(labels.map, axis=axis) != 0).mean()) for axis in (0, 1)]
-    return np.array([len(areas) / 5, areas.max() / labels.map.size, _log(np.mean(borders))])
-
-
-@statistics.register
-def _(features: Features, prior: Prior) -> Array:
-    del prior
-    return np.array([np.log10(max(len(features), 1)) / 5, features.values.shape[1] / 100])
-
-
-@statistics.register
-def _(instances: Instances, prior: Prior) -> Array:
-    area = np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1)
-    size = np.sqrt(np.median(area)) / prior.scale_px if len(area) else 0.0
-    return np.array([_log(len(area) / 1000), size, instances.scores.mean() if len(area) else 0.0])
-
-
-@statistics.register
-def _(tracks: Tracks, prior: Prior) -> Array:
-    del prior
-    count = len(np.unique(tracks.rows[:, 0]))
-    return np.array([_log(count / 1000), len(tracks.rows) / max(count, 1) / 100])
-
-
-#: What ``statistics`` gives of every kind, in order.
-NAMES: dict[type[Artifact], tuple[str, ...]] = {
-    Image: IMAGE_NAMES,
-    Points: POINTS_NAMES,
-    Labels: ("classes", "largest", "borders"),
-    Features: ("places", "length"),
-    Instances: ("count", "size", "certainty"),
-    Tracks: ("count", "length"),
-}
-
-
 # Pictures -----------------------------------------------------------------------------------------
-
-#: Top, left, height and width of what a thumbnail shows [px].
-View = tuple[int, int, int, int]
 
 
 def whole(shape: tuple[int, int]) -> View:
@@ -387,37 +292,18 @@ def close_up(shape: tuple[int, int], scale_px: float) -> View:
     return ((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 
 
-@singledispatch
 def picture(artifact: Artifact, view: View) -> Array:
     """A thumbnail of part of an artifact, uint8 ``[SIDE, SIDE]``; blank for what has no place."""
-    del artifact, view
-    return np.zeros((SIDE, SIDE), np.uint8)
+    if isinstance(artifact, Image):
+        return image_picture(artifact, view)
+    return described(artifact).thumbnail(artifact, view)
 
 
-@picture.register
-def _(image: Image, view: View) -> Array:
+def image_picture(image: Image, view: View) -> Array:
+    """A thumbnail of part of an image."""
     import cv2
 
     top, left, height, width = view
     part = image.pixels[top : top + height, left : left + width]
     small = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return (np.clip(small, 0, 1) * 255).astype(np.uint8)
-
-
-@picture.register
-def _(points: Points, view: View) -> Array:
-    top, left, height, width = view
-    at = ((points.yx - (top, left) + 0.5) * SIDE / (height, width)).astype(np.intp)
-    seen = at[((at >= 0) & (at < SIDE)).all(axis=1)]
-    # Points that share a pixel add up to white.
-    counts = np.bincount(seen @ (SIDE, 1), minlength=SIDE * SIDE).reshape(SIDE, SIDE)
-    return np.minimum(128 * counts, 255).astype(np.uint8)
-
-
-@picture.register
-def _(labels: Labels, view: View) -> Array:
-    top, left, height, width = view
-    rows = top + (np.arange(SIDE) * height) // SIDE
-    columns = left + (np.arange(SIDE) * width) // SIDE
-    part = labels.map[rows[:, None], columns[None, :]].astype(np.int64) - labels.map.min()
-    return (part * 255 // max(int(labels.map.max() - labels.map.min()), 1)).astype(np.uint8)

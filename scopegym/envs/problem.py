@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from scopegym.answers import Kind, described
+from scopegym.answers.base import Adversary
 from scopegym.artifacts import Artifact, Frames, Source, State
 from scopegym.cache import Cache, using
 from scopegym.errors import FrameError, ScopegymError
@@ -32,6 +35,17 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Nouns:
+    """What a task's answers are called, in the plural: what the prior counts; and of a map on a
+    background its regions, and what is ``inside`` and ``outside`` of them."""
+
+    counted: str = "points"
+    region: str = "regions"
+    inside: str = "inside"
+    outside: str = "outside"
+
+
+@dataclass(frozen=True)
 class Task:
     """Operators allowed, reward, horizon [operator executions per episode], the workflow that an
     expert would try first, and a sampler of training problems.
@@ -39,8 +53,10 @@ class Task:
     ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
     parameters that matter most, as ``operator.parameter``, most important first. ``least_field``
     is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
-    nothing, where that is an answer: what is chosen has to beat it. ``takes`` says whether a
-    problem has one image or the frames of a stack.
+    nothing, where that is an answer: what is chosen has to beat it. Values that differ by no more
+    than ``tie`` are the same. ``few`` operator executions are a proposal; more is a search.
+    ``adversaries`` make wrong answers for an audit, beside those of the kind of answer. ``takes``
+    says whether a problem has one image or the frames of a stack.
     """
 
     name: str
@@ -53,8 +69,18 @@ class Task:
     sample: Callable[[np.random.Generator], Problem]
     least_field: float = 2.0
     null: Workflow | None = None
+    nouns: Nouns = Nouns()
+    #: A rank in ``image_evidence`` is known to half a per cent.
+    tie: float = 0.005
+    few: int = 5
+    adversaries: tuple[Adversary, ...] = ()
     takes: Literal["image", "frames"] = "image"
     __doc__: str = field(default="", repr=False)
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What there is to say of its answers."""
+        return described(self.answer)
 
     @property
     def answer(self) -> type[Artifact]:
@@ -94,15 +120,33 @@ class Task:
             waiting = [o for o in waiting if o not in joining]
             names = (*slot.operators, *(o.name for o in joining))
             opened.append(Slot(slot.name, names, slot.optional))
+        for operator in waiting:
+            read = " and ".join(kind.__name__ for kind in operator.inputs)
+            raise ScopegymError(
+                f"The operator '{operator.name}' asks to be an action of task {self.name}, but no "
+                f"slot of it reads {read} and gives {operator.output.__name__}."
+            )
         return tuple(opened)
 
 
 class _Tasks(Registry[Task]):
     """The tasks, each also an environment of Gymnasium under its id."""
 
+    def __init__(self) -> None:
+        super().__init__("task")
+        self._homes: dict[str, str] = {}
+
     def add(self, entry: Task) -> Task:
         import gymnasium
 
+        # The module that registers it: another one must not take a task's place.
+        home = sys._getframe(1).f_globals["__name__"]
+        if entry.name in self and self._homes[entry.name] != home:
+            raise ScopegymError(
+                f"The task '{entry.name}' of {home} exists already in {self._homes[entry.name]}; "
+                "give it another name."
+            )
+        self._homes[entry.name] = home
         added = super().add(entry)
         gymnasium.registry.pop(entry.env_id, None)  # a plug-in loaded again replaces itself
         gymnasium.register(
@@ -114,7 +158,20 @@ class _Tasks(Registry[Task]):
 
 
 #: All tasks by short name.
-registry: Registry[Task] = _Tasks("task")
+registry: Registry[Task] = _Tasks()
+
+
+def check_operators() -> None:
+    """Raise ScopegymError when an operator asks for a task that there is not, or where no slot of
+    the task takes it."""
+    for operator in operators.values():
+        for name in operator.tasks:
+            registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
+
+
+#: What judging a result raises when the result is at fault and not the reward: it takes too much,
+#: or a frame of it, which is computed when it is asked for, fails.
+AT_FAULT = (LimitExceededError, MemoryExceededError, FrameError)
 
 
 @dataclass(frozen=True)
@@ -134,8 +191,8 @@ class Trial:
 class Problem:
     """One calibrated image, what physics expects of it, and the task.
 
-    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow that
-    is tried, and each judgement, may take; by default they grow with the image.
+    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow,
+    and each judgement of a trial, may take; by default they grow with the image.
     """
 
     micrograph: Micrograph
@@ -182,8 +239,8 @@ class Problem:
             )
 
     def run(self, workflow: Workflow) -> State:
-        """Carry out a workflow on this image, with this problem's cache."""
-        return workflow.run(self.micrograph, self.prior, cache=self.cache)
+        """Carry out a workflow on this image, with this problem's cache and limits."""
+        return workflow.run(self.micrograph, self.prior, cache=self.cache, limits=self.limits)
 
     def judge(self, state: State) -> Score:
         """The score of a state, taken from the cache where the same results were judged before."""
@@ -203,50 +260,38 @@ class Problem:
     def essential(self, workflow: Workflow) -> Workflow:
         """The steps that the answer and its score are made from, without those whose results were
         replaced before anything read them."""
-        needed = {self.task.answer, *(kind for term in self.reward.terms for kind in term.inputs)}
+
+        def one(kind: type[Any]) -> type[Any]:
+            """The kind itself; of frames, what they hold: an operator gives both."""
+            return kind.kind if issubclass(kind, Frames) else kind
+
+        read = (kind for term in self.reward.terms for kind in term.inputs)
+        needed = {one(kind) for kind in (self.task.answer, *read)}
         kept: list[Step] = []
         for step in reversed(workflow.steps):
             operator = step.operator
-            if operator.output in needed:
+            if one(operator.output) in needed:
                 kept.append(step)
-                needed -= {operator.output}
-                needed |= {*operator.inputs}
+                needed -= {one(operator.output)}
+                needed |= {one(kind) for kind in operator.inputs}
         return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
         """Carry out and judge a workflow, each step and the judgement within the limits. One that
         fails is recorded, with the worst score; so is a judgement that exceeds its limits."""
         start = time.perf_counter()
-        score, failure = self.reward.worst, None
-        state = State.start(self.source)
-        step = None
+        state, score, failure = None, self.reward.worst, None
         try:
-            with using(self.cache):
-                for step in workflow:
-                    step.operator.prepare(self.limits.isolated)
-                    with limited(self.limits):
-                        state = step.operator.apply(state, step.params, self.prior)
+            state = self.run(workflow)
         except Exception as error:
-            failure = _reason(error, "" if step is None else step.op)
+            kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
+            failure = f"{kind}{error}".rstrip(".")
         ran = time.perf_counter()
-        if failure is None:
+        if state is not None:
             try:
-                with limited(self.limits):
+                with limited(self.limits, f"The reward {self.reward.name}"):
                     score = self.judge(state)
-            except EXCEEDED as error:
-                failure = _reason(error, f"The reward {self.reward.name}")
+            except AT_FAULT as error:
+                failure = str(error).rstrip(".")
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)
-
-
-#: What judging a result raises when the result is at fault and not the reward: it takes too much,
-#: or a frame of it, which is computed when it is asked for, fails.
-EXCEEDED = (LimitExceededError, MemoryExceededError, FrameError)
-
-
-def _reason(error: Exception, what: str) -> str:
-    """Why something failed, in a line."""
-    if isinstance(error, EXCEEDED) and not isinstance(error, FrameError):
-        return f"{what} {error}"
-    kind = "" if isinstance(error, ScopegymError) else f"{type(error).__name__}: "
-    return f"{kind}{error}".rstrip(".")

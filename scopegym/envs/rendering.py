@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-from typing import Any
-
 import numpy as np
 
-from scopegym.artifacts import Array, Artifact, Labels, Points
+from scopegym.answers import described
+from scopegym.artifacts import Array
 from scopegym.envs.episode import Episode
 
 #: Size of the picture [inches] and its resolution [dots per inch].
@@ -28,7 +26,8 @@ def render(episode: Episode) -> Array:
         figure.subplots(1, 3), (*panels, ("result", state.source, result)), strict=True
     ):
         axes.imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
-        draw(over, axes)
+        if over is not None:
+            described(over).draw(over, axes, episode.problem.prior, 1.0)
         axes.set_title(title)
         axes.set_axis_off()
     figure.suptitle(f"{episode.problem.micrograph.name}: score {episode.score.value:.3f}")
@@ -50,18 +49,3 @@ def _said(episode: Episode) -> str:
     if episode.ended:
         lines.append(episode.ended)
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
-
-
-@singledispatch
-def draw(artifact: Artifact | None, axes: Any) -> None:
-    """Lay an artifact over the image; what has no place in it leaves no trace."""
-
-
-@draw.register
-def _(points: Points, axes: Any) -> None:
-    axes.scatter(points.yx[:, 1], points.yx[:, 0], s=12, facecolors="none", edgecolors="#ff6a00")
-
-
-@draw.register
-def _(labels: Labels, axes: Any) -> None:
-    axes.imshow(labels.map, cmap="tab10", alpha=0.4, interpolation="nearest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scopegym.datasets.simulate_patterns import two_grains, two_phases
-from scopegym.envs.problem import Problem, Slot, Task, registry
+from scopegym.envs.problem import Nouns, Problem, Slot, Task, registry
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
@@ -77,6 +77,7 @@ symmetry = registry.add(
             "pca.components",
         ),
         sample=sample,
+        nouns=Nouns("columns"),
         # Window and patch on either side, and a pattern of three by three spacings between.
         least_field=10.0,
         null=Workflow((Step("translation_symmetry"), Step("kmeans", {"clusters": 1}))),

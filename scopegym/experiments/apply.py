@@ -24,8 +24,8 @@ from scopegym.experiments.collection import Known
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
 from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
-from scopegym.experiments.outputs import recipe, to_json, write_answer
-from scopegym.experiments.solve import soundest
+from scopegym.experiments.outputs import recipe, to_json
+from scopegym.experiments.solve import break_ties
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile
 from scopegym.workers import Backend, Parcel, WorkerDied, one_thread, spread
@@ -126,7 +126,7 @@ class Applier:
             "verdict": "doubtful" if reasons else "ok",
             "reasons": reasons,
             "score": {"value": trial.score.value, "terms": dict(trial.score.terms)},
-            "found": dict(found(answer, problem).numbers),
+            "answer": dict(found(answer, problem).numbers),
             "operator_executions": trial.executions,
             "workflow": trial.workflow.to_dict(),
             "prior": problem.prior.to_dict(),
@@ -134,8 +134,7 @@ class Applier:
         }
         with tempfile.TemporaryDirectory() as scratch:
             if answer is not None:
-                size = micrograph.pixel_size_nm
-                write_answer(answer, state.points, size, Path(scratch))
+                problem.task.kind.write(answer, state, micrograph.pixel_size_nm, Path(scratch))
             files = {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
         files["workflow.yaml"] = recipe(problem, trial).encode()
         files[RESULT] = to_json(row).encode()
@@ -157,7 +156,8 @@ class Applier:
             tried.append(problem.evaluate(problem.essential(completed)))
         best = max(tried, key=lambda trial: trial.score.value)
         spent = sum(trial.executions for trial in tried)
-        return replace(soundest(tried, best, proposal.workflow), executions=spent)
+        kept = break_ties(tried, best, proposal.workflow, problem.task.tie)
+        return replace(kept, executions=spent)
 
 
 def doubts(policy: Policy, problem: Problem, expectation: Expectation, trial: Trial) -> list[str]:
@@ -341,7 +341,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         "reasons": "; ".join(row["reasons"]),
         "score": row["score"]["value"],
         **row["score"]["terms"],
-        **{name: value for name, value in row["found"].items() if not isinstance(value, list)},
+        **{name: value for name, value in row["answer"].items() if not isinstance(value, list)},
         "expected": row["prior"]["count"],
         "spacing_px": row["prior"]["scale_px"],
         "operator_executions": row["operator_executions"],

@@ -448,7 +448,7 @@ def run(
 ) -> None:
     """Replay a recipe on images, or a table of recipes on theirs, without any search."""
     from scopegym.experiments.folders import Output
-    from scopegym.experiments.outputs import RESULT_FILES, to_json, write_answer
+    from scopegym.experiments.outputs import result_files, to_json, write_answer
     from scopegym.experiments.replay import replay
     from scopegym.workflow import Recipe
 
@@ -456,15 +456,14 @@ def run(
     meant = _replays(recipe, images or [])
     outputs = [Output(out if len(meant) == 1 else out / name, "run") for *_, name in meant]
     for output in outputs:
-        output.claim(RESULT_FILES)
+        output.claim(result_files())
     replays = [
         replay(Recipe.read(file), _load(image, pixel_size, frame), stated)
         for file, image, stated, _ in meant
     ]
     for output, done in zip(outputs, replays, strict=True):
         with output.writing() as scratch:
-            size = done.problem.micrograph.pixel_size_nm
-            write_answer(done.answer, done.state.points, size, scratch)
+            write_answer(done, scratch)
             (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
     rows = [done.to_dict() for done in replays]
     lines = [
@@ -702,11 +701,11 @@ def _solve(
     as_json: bool,
 ) -> None:
     from scopegym.experiments.folders import Output
-    from scopegym.experiments.outputs import RESULT_FILES, write_result
+    from scopegym.experiments.outputs import result_files, write_result
     from scopegym.experiments.solve import search
 
     problem.check()
-    Output(out, "solve").claim(RESULT_FILES)
+    Output(out, "solve").claim(result_files())
     with _progress(budget, f"{agent} on {problem.micrograph.name}", "executions") as advance:
 
         def on_trial(trial: Any) -> None:
@@ -727,12 +726,12 @@ def _solve_windows(
     as_json: bool,
 ) -> None:
     from scopegym.experiments.folders import Output
-    from scopegym.experiments.outputs import RESULT_FILES, write_result
+    from scopegym.experiments.outputs import result_files, write_result
     from scopegym.experiments.windows import solve_windows, tiled
 
     problem.check()
     count = len(tiled(problem, window, stride))
-    Output(out, "solve").claim(RESULT_FILES)
+    Output(out, "solve").claim(result_files())
     title = f"{settings['agent']} on {problem.micrograph.name}"
     with _progress(count, title, "windows") as advance:
 

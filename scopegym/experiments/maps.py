@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scopegym.answers.base import COLOURS as PATTERNS
 from scopegym.artifacts import Array
-from scopegym.experiments.pictures import PATTERNS, grey_levels
+from scopegym.experiments.pictures import grey_levels
 from scopegym.experiments.windows import Windowed
 from scopegym.micrograph import NORMALIZED_PERCENTILES
 from scopegym.space import Choice

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import singledispatch
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopegym.agents.base import Pick
-from scopegym.artifacts import Array, Labels, Points
 from scopegym.envs.problem import Trial
-from scopegym.experiments.findings import by_area
 from scopegym.experiments.solve import Result
-from scopegym.prior import Prior
 from scopegym.rewards.base import Direction, Term
 
 if TYPE_CHECKING:
@@ -26,18 +22,10 @@ if TYPE_CHECKING:
 
 #: Grey levels: these percentiles become black and white, so that a few hot pixels hide nothing.
 CONTRAST_PERCENTILES = (0.5, 99.5)
-#: Radius of a ring in spacings: outside the column, and short of half-way to its neighbour.
-RING = 0.36
 #: An overlay is enlarged by the whole number that makes its longer side at least this [px].
 OVERLAY_PX = 900
 #: Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008).
 BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#8c8c8c"
-#: The patterns by area, from the same source; the first two differ most over any grey.
-PATTERNS = (BLUE, "#e69f00", "#009e73", "#cc79a7", "#56b4e9", VERMILION, "#f0e442", "#000000")
-#: Opacity of a pattern's colour: the lattice below stays visible.
-TINT = 0.3
-#: The rings: amber is far from every grey, for all kinds of colour vision.
-AMBER = "#ffb000"
 #: Distances from the ideal, in shares of a term's range, that an axis labels.
 TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 #: Ways to pick from a front: name in print, and matplotlib marker.
@@ -74,85 +62,12 @@ def draw_overlay(result: Result) -> Figure:
     axes.set_axis_off()
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
-    mark(result.answer, axes, result.problem.prior, zoom)
+    result.problem.task.kind.draw(result.answer, axes, result.problem.prior, zoom)
     if result.problem.micrograph.pixel_size_nm is not None:
         _draw_scale_bar(axes, grey.shape, zoom, result.problem.micrograph.pixel_size_nm)
     axes.set_xlim(extent[:2])
     axes.set_ylim(extent[2:])
     return figure
-
-
-@singledispatch
-def mark(answer: object, axes: Axes, prior: Prior, zoom: int) -> None:
-    """Draw an answer over the image, enlarged ``zoom`` times: one function per kind of artifact.
-
-    The page draws the same from ``layer`` in its report.
-    """
-    del axes, prior, zoom
-    raise TypeError(f"No picture is drawn of {type(answer).__name__}.")
-
-
-@mark.register
-def _(answer: Points, axes: Any, prior: Prior, zoom: int) -> None:
-    """A ring around every position."""
-    from matplotlib.collections import EllipseCollection
-
-    diameter = np.full(len(answer), 2 * RING * prior.scale_px)
-    # A seventh of the ring's radius [px], between a hairline and a bold line; 0.72 points a pixel.
-    width = min(max(RING * prior.scale_px * zoom / 7, 1.1), 2.5) * 0.72
-    rings = EllipseCollection(
-        diameter,
-        diameter,
-        np.zeros(len(answer)),
-        units="xy",
-        offsets=answer.yx[:, ::-1],
-        transOffset=axes.transData,
-        facecolors="none",
-        edgecolors=AMBER,
-        linewidths=width,
-    )
-    rings.set_path_effects(_seam(width))
-    axes.add_collection(rings)
-
-
-@mark.register
-def _(answer: Labels, axes: Any, prior: Prior, zoom: int) -> None:
-    """Every pattern in its colour, but for a background, and a line where two of them meet."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import to_rgba
-
-    del prior, zoom
-    masked = answer.background is not None
-    patterns = in_or_out(answer) if masked else by_area(answer.map)
-    colours = np.array([to_rgba(colour, TINT) for colour in PATTERNS])
-    colours[0, 3] *= not masked
-    axes.imshow(colours[patterns % len(PATTERNS)], interpolation="nearest")
-    width = 1.5
-    edges = list(boundaries(patterns))
-    lines = LineCollection(edges, colors="white", linewidths=width, capstyle="projecting")
-    lines.set_path_effects(_seam(width))
-    axes.add_collection(lines)
-
-
-def in_or_out(answer: Labels) -> Array:
-    """1 in any region and 0 on the background, uint16 ``[H, W]``."""
-    return (answer.map != answer.background).astype(np.uint16)
-
-
-def boundaries(patterns: Array) -> Array:
-    """Edges between pixels ``[H, W]`` of different patterns: ends (x, y) ``[N, 2, 2]`` [px]."""
-    y, x = np.nonzero(patterns[1:] != patterns[:-1])
-    level = np.stack([[x - 0.5, x + 0.5], [y + 0.5, y + 0.5]])
-    y, x = np.nonzero(patterns[:, 1:] != patterns[:, :-1])
-    upright = np.stack([[x + 0.5, x + 0.5], [y - 0.5, y + 0.5]])
-    return np.concatenate([level, upright], axis=2).transpose(2, 1, 0)
-
-
-def _seam(width: float) -> list[Any]:
-    """A dark seam keeps a line of this width visible where the image is white."""
-    from matplotlib.patheffects import Normal, Stroke
-
-    return [Stroke(linewidth=width + 0.9, foreground="#0007"), Normal()]
 
 
 def _draw_scale_bar(axes: Axes, shape: tuple[int, int], zoom: int, pixel_size_nm: float) -> None:

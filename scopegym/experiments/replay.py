@@ -109,7 +109,7 @@ class Replay(Outcome):
     def state(self) -> State:
         """The state that the recipe's workflow leaves."""
         if self.merged is not None:
-            return State.start(self.problem.source).having(self.merged)
+            return State.start(self.problem.source).with_artifact(self.merged)
         return self.problem.run(self.trial.workflow)
 
     @property
@@ -130,7 +130,7 @@ class Replay(Outcome):
             "image": self.problem.micrograph.name,
             "sha256": self.problem.micrograph.sha256,
             "same_image": self.same_image,
-            "found": dict(self.found.numbers),
+            "answer": dict(self.found.numbers),
             "prior": self.problem.prior.to_dict(),
             "score": {"value": self.trial.score.value, "terms": dict(self.trial.score.terms)},
             "recorded": self.recorded,

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scopegym.artifacts import Labels, Points
+from scopegym.answers import Finding
+from scopegym.answers.base import data_url
 from scopegym.envs.problem import Trial
-from scopegym.experiments.findings import Finding, area_shares, by_area, found, noun
+from scopegym.experiments.findings import found
 from scopegym.experiments.maps import Map, maps
 from scopegym.experiments.outputs import recipe
 from scopegym.experiments.pictures import (
-    PATTERNS,
     PICKS,
-    RING,
-    TINT,
     VALUE,
     Axis,
     grey_levels,
-    in_or_out,
     length_name,
     telling_axes,
 )
@@ -41,8 +36,6 @@ from scopegym.workflow import Step
 
 #: The page's image is reduced to this longer side [px]; larger ones would make the page heavy.
 PAGE_IMAGE_PX = 1600
-#: A trial's map of labels is reduced to this longer side [px]: boundaries are no finer.
-PAGE_LABELS_PX = 400
 #: Characters that the layers of all trials may take; those of lowest value go without beyond it.
 MOST_CHARACTERS = 1_600_000
 #: Colours in the key to a map of numbers.
@@ -81,11 +74,11 @@ def entries(result: Result) -> list[Entry]:
     """The trials to show in full, by number of evaluation."""
     numbers = {id(trial): number for number, trial in enumerate(_trials(result), 1)}
     trials = {id(trial): trial for trial in (*result.front, result.chosen)}
-    left = MOST_CHARACTERS
+    left, task = MOST_CHARACTERS, result.problem.task
     shown = []
     for trial in sorted(trials.values(), key=lambda t: (t is not result.chosen, -t.score.value)):
-        answer = result.state_of(trial).get(result.problem.task.answer)
-        drawn = layer(answer)
+        answer = result.state_of(trial).get(task.answer)
+        drawn = None if answer is None else task.kind.layer(answer, result.problem)
         size = len(json.dumps(drawn))
         drawn, left = (drawn, left - size) if size <= left else (None, left)
         finding = found(answer, result.problem)
@@ -105,53 +98,21 @@ def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
     return (*chosen, *best)
 
 
-@singledispatch
-def layer(answer: object) -> dict[str, Any] | None:
-    """What the page draws over its image, as plain values; None where it has no picture for it.
-
-    One function per kind of artifact, as in ``pictures.mark``; the page's script has one of the
-    same name as the ``kind``.
-    """
-    del answer
-    return None
-
-
-@layer.register
-def _(answer: Points) -> dict[str, Any]:
-    # Shares of the field in 16 bits, y and x in turn: a hundredth of a pixel in 512.
-    shares = np.clip((answer.yx + 0.5) / answer.shape, 0, 1)
-    packed = np.round(shares * 65535).astype("<u2").tobytes()
-    return {"kind": "points", "yx": base64.b64encode(packed).decode("ascii")}
-
-
-@layer.register
-def _(answer: Labels) -> dict[str, Any]:
-    masked = answer.background is not None
-    patterns = in_or_out(answer) if masked else by_area(answer.map)
-    zoom = min(1.0, PAGE_LABELS_PX / max(patterns.shape))
-    rows, columns = (_nearest(length, max(1, round(zoom * length))) for length in patterns.shape)
-    small = np.minimum(patterns[np.ix_(rows, columns)], 255).astype(np.uint8)
-    names = ["ordered", "disordered"] if masked else []
-    return {"kind": "labels", "map": _png(small), "shares": area_shares(patterns), "names": names}
-
-
-def _nearest(length: int, count: int) -> NDArray[np.intp]:
-    """Which of ``length`` pixels are nearest to the middles of ``count`` larger ones."""
-    return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
-
-
 def _content(result: Result) -> dict[str, Any]:
     shown = entries(result)
     chosen = next(entry for entry in shown if entry.trial is result.chosen)
-    problem = result.problem
+    problem, noun = result.problem, result.problem.task.nouns.counted
     return {
         "result": result,
-        "noun": noun(problem),
+        "noun": noun,
+        "painter": problem.task.kind.script,
         "headline": headline(result, chosen.finding),
         "expected": expected_text(result, chosen.finding),
         "spacing": f"{problem.prior.scale_px:.3g} px",
         "notes": _notes(result),
-        "prior": prior_rows(problem.prior, problem.micrograph.pixel_size_nm, noun(problem)),
+        "prior": prior_rows(
+            problem.prior, problem.micrograph.pixel_size_nm, problem.task.nouns.counted
+        ),
         "entries": shown,
         "chosen": chosen,
         "recipes": {e.number: recipe(result.problem, e.trial, **result.recorded) for e in shown},
@@ -172,9 +133,6 @@ def _data(result: Result, shown: list[Entry], chosen: Entry) -> dict[str, Any]:
     return {
         "shape": result.problem.micrograph.data.shape,
         "pixel_size_nm": result.problem.micrograph.pixel_size_nm,
-        "ring_px": RING * result.problem.prior.scale_px,
-        "colours": PATTERNS,
-        "tint": TINT,
         "axes": [axis.to_dict() for axis in axes],
         "trials": [_row(trial) for trial in _trials(result)],
         "entries": [
@@ -325,4 +283,4 @@ def _png(grey: NDArray[np.uint8]) -> str:
     import cv2
 
     _, encoded = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return data_url(encoded.tobytes())

@@ -26,8 +26,6 @@ from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Workflow
 
-#: Values this close tie: a rank in ``image_evidence`` is known to half a per cent.
-TIE = 0.005
 #: Operator executions spent where the user names no budget.
 DEFAULT_BUDGET = 120
 
@@ -95,7 +93,7 @@ class Result(Outcome):
             "prior": self.problem.prior.to_dict(),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "reward": self.problem.reward.name,
-            "found": dict(self.found.numbers),
+            "answer": dict(self.found.numbers),
             "score": _score(self.chosen),
             "front": [
                 {**_score(trial), "workflow": trial.workflow.to_dict()} for trial in self.front
@@ -199,22 +197,22 @@ def explore(
 def choose(
     problem: Problem, trials: Sequence[Trial], best: Trial, expert: Workflow | None = None
 ) -> Trial:
-    """The soundest of the trials that tie with the best one, held against the task's ``expert`` or
-    another; with what the task obliges to and without what it replaced unread: agents that write
-    workflows as the environment does may leave the one out and the other in."""
-    trial = soundest(trials, best, problem.task.expert if expert is None else expert)
+    """The trial to keep of those that tie with the best one, next to the task's ``expert`` or to
+    another workflow. Dead steps are removed and mandatory ones added."""
+    expert = problem.task.expert if expert is None else expert
+    trial = break_ties(trials, best, expert, problem.task.tie)
     workflow = problem.essential(problem.task.completed(trial.workflow))
     return trial if workflow == trial.workflow else problem.evaluate(workflow)
 
 
-def soundest(trials: Sequence[Trial], best: Trial, expert: Workflow) -> Trial:
-    """Of the trials whose value ties with the best one's, the one that departs in the fewest
-    steps from what an expert would do, and of those the first.
+def break_ties(trials: Sequence[Trial], best: Trial, expert: Workflow, tie: float) -> Trial:
+    """Of the trials whose value is within ``tie`` of the best one's, the one that differs in the
+    fewest steps from what an expert would do; of several, the first.
 
-    The reward is blind to some differences (at the border, for one); where it does not decide, no
-    step is added or changed for nothing.
+    The reward is blind to some differences, such as those at the border. Where it does not decide,
+    no step is added or changed.
     """
-    tied = [t for t in trials if t.failure is None and best.score.value - t.score.value <= TIE]
+    tied = [t for t in trials if t.failure is None and best.score.value - t.score.value <= tie]
     return min(tied, key=lambda trial: len({*trial.workflow} ^ {*expert}))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scopegym.agents.policy import BUNDLE, SPEC, WEIGHTS, Policy, describe
+from scopegym.answers import agreement
 from scopegym.artifacts import Array
 from scopegym.cache import Cache
 from scopegym.envs.actions import BINS
@@ -26,7 +27,6 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments.folders import Output
 from scopegym.experiments.interrupt import INTERRUPTIONS
 from scopegym.experiments.outputs import to_json
-from scopegym.metrics import agreement
 from scopegym.plain import Number, Record, Text, Whole, checked, read_bytes
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.workers import Backend

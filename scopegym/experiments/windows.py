@@ -321,7 +321,7 @@ class Windowed(Result):
 
     def state_of(self, trial: Trial) -> State:
         del trial
-        return State.start(self.problem.source).having(self.merged)
+        return State.start(self.problem.source).with_artifact(self.merged)
 
     @property
     def evaluations(self) -> int:
@@ -436,7 +436,7 @@ def tiled(problem: Problem, size: int, stride: int | None = None) -> Grid:
 
 def judged(problem: Problem, points: Points) -> Trial:
     """Merged points, judged on the whole image. No workflow of its own has made them."""
-    score = problem.judge(State.start(problem.source).having(points))
+    score = problem.judge(State.start(problem.source).with_artifact(points))
     return Trial(Workflow(), score, 0, 0.0, 0.0)
 
 
@@ -503,7 +503,7 @@ def rerun(problem: Problem, recorded: Any) -> Points:
             continue
         smaller = part(problem, window)
         failure = smaller.evaluate(workflow).failure
-        points = None if failure else smaller.run(workflow).points
+        points = None if failure else smaller.run(workflow).get(Points)
         if points is None:
             raise ScopegymError(f"The recipe fails in window {window}: {failure or 'no points'}.")
         found[window] = points

@@ -19,17 +19,7 @@ from typing import Any, overload
 import numpy as np
 
 from scopegym import cache, limits
-from scopegym.artifacts import (
-    KINDS,
-    Artifact,
-    Frames,
-    Image,
-    Points,
-    Source,
-    State,
-    digest,
-    is_kind,
-)
+from scopegym.artifacts import Artifact, Frames, Image, Points, Source, State, digest, is_kind
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.operators import isolation
@@ -220,7 +210,7 @@ class Operator:
             result: Artifact = self.carried_out(inputs, pixels)
             return result.derived(derivation)
 
-        return state.having(cache.current().get(derivation, compute))
+        return state.with_artifact(cache.current().get(derivation, compute))
 
 
 #: All operators by name.
@@ -279,11 +269,8 @@ def declare(
         else:
             inputs.append(_readable(name, parameter.name, hint))
     output = hints.get("return")
-    if not is_kind(output) or output is Source:
-        raise ScopegymError(
-            f"Operator {name} must return one of {', '.join(k.__name__ for k in KINDS.values())}, "
-            "or Frames of one."
-        )
+    if not is_kind(output) or output is Frames[Source]:
+        raise ScopegymError(f"Operator {name} must return a kind of artifact, such as Points.")
     return Operator(
         name=name,
         function=function,
@@ -315,7 +302,7 @@ def _parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Parameter:
 
 
 def _readable(name: str, argument: str, hint: Any) -> Any:
-    if hint is Prior or is_kind(hint):
+    if hint is Source or hint is Prior or is_kind(hint):
         return hint
     raise ScopegymError(
         f"Argument '{argument}' of {name} must be an artifact or a Prior, or stand behind '*'."

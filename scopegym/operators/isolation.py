@@ -27,6 +27,7 @@ _here = threading.local()
 class Call:
     """A function to call in the other process, and what holds for it there."""
 
+    name: str
     function: Callable[..., Any]
     resources: Mapping[str, Resource]
     weights: Mapping[str, Path]
@@ -41,7 +42,7 @@ class Call:
             loaded = {name: resource.load() for name, resource in self.resources.items()}
             if self.parameters is None:
                 return None
-            with limits.within_memory(self.nbytes):
+            with limits.within_memory(self.nbytes, self.name):
                 return self.function(*self.inputs, **self.parameters, **loaded)
 
 
@@ -90,6 +91,7 @@ def _ask(
     in_force = limits.current()
     content = cloudpickle.dumps(
         Call(
+            operator.name,
             _portable(operator),
             operator.resources,
             resources.chosen(),

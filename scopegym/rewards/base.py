@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scopegym.artifacts import State, is_kind
+from scopegym.artifacts import Source, State, is_kind
 from scopegym.errors import FrameError, ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.limits import LimitExceededError
@@ -103,7 +103,7 @@ def reward_term(
         hints = typing.get_type_hints(function)
         inputs = tuple(hints.get(argument) for argument in inspect.signature(function).parameters)
         for kind in inputs:
-            if not (kind is Prior or is_kind(kind)):
+            if not is_kind(kind) and kind not in (Source, Prior):
                 raise ScopegymError(
                     f"{name}: every argument must be an artifact, the Source or the Prior; "
                     "the truth is not an input of a reward."

@@ -19,11 +19,12 @@ import pytest
 from scopegym.agents.base import Budget
 from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS, Policy
 from scopegym.agents.ppo import guided, neighbour
+from scopegym.answers import agreement
+from scopegym.artifacts import Points
 from scopegym.envs.episode import Episode
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.metrics import agreement
 from scopegym.workflow import Step, Workflow
 
 ATOMS = tasks["atoms"]
@@ -63,7 +64,7 @@ def test_the_shipped_policy_is_small_and_says_how_it_was_made(policy: Policy):
 
 def test_the_shipped_policy_finds_columns_it_never_saw(policy: Policy):
     trials = [policy.propose(problem) for problem in PROBLEMS]
-    found = [p.run(t.workflow).points for p, t in zip(PROBLEMS, trials, strict=True)]
+    found = [p.run(t.workflow).need(Points) for p, t in zip(PROBLEMS, trials, strict=True)]
     f1 = [
         agreement(p.micrograph.truth, points, p.prior)
         for p, points in zip(PROBLEMS, found, strict=True)

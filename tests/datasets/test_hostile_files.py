@@ -448,3 +448,22 @@ def test_no_reader_lets_a_file_beside_the_given_one_speak(tmp_path: Path) -> Non
         "dtype",
         "pixel_size_source",
     }
+
+
+def test_a_heap_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "heap.h5"
+    with h5py.File(path, "w") as file:
+        image = file.create_dataset("image", data=np.eye(32, dtype=np.float32))
+        image.attrs["pixel_size_unit"] = "nm"
+        image.attrs["pixel_size"] = 0.02
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL\x01")
+    at = heap + 16
+    while index := int.from_bytes(content[at : at + 2], "little"):
+        size = int.from_bytes(content[at + 8 : at + 16], "little")
+        at += 16 + -(-size // 8) * 8
+    assert index == 0
+    content[at + 8 : at + 16] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(ScopegymError, match="damaged"):
+        read(path)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopegym.artifacts import KINDS, Features, Image, Instances, Labels, Points, Tracks
+from scopegym.answers import described
+from scopegym.artifacts import Features, Image, Instances, Labels, Points, Quantity, Tracks
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
-from scopegym.envs.observation import LIMIT, NAMES, SIDE, Observer, picture, statistics, whole
+from scopegym.envs.observation import IMAGE_NAMES, LIMIT, SIDE, Observer, picture, statistics, whole
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.prior import Prior
@@ -37,10 +38,12 @@ ARTIFACTS = [
     Labels(np.zeros(SHAPE)),
     Features(RNG.random((9, 4)), RNG.uniform(0, 63, (9, 2)), SHAPE),
     Features(np.zeros((0, 4)), np.zeros((0, 2)), SHAPE),
-    Instances(np.array([[1, 1, 9, 9]]), np.array([0.5]), np.array([0])),
-    Instances(np.zeros((0, 4)), np.zeros(0), np.zeros(0)),
-    Tracks(np.array([[0, 0, 1, 1], [0, 1, 2, 2]])),
-    Tracks(np.zeros((0, 4))),
+    Instances(np.array([[1, 1, 9, 9]]), SHAPE, np.array([0.5]), np.array([0])),
+    Instances(np.zeros((0, 4)), SHAPE),
+    Tracks(np.array([[0, 0, 1, 1], [0, 1, 2, 2]]), SHAPE),
+    Quantity(17.0, "disks", 0.5),
+    Quantity(float("nan")),
+    Tracks(np.zeros((0, 4)), SHAPE),
 ]
 
 
@@ -58,17 +61,17 @@ def play(episode: Episode, *steps: Step) -> Episode:
     return episode
 
 
+def names_of(artifact):
+    return IMAGE_NAMES if isinstance(artifact, Image) else described(artifact).statistic_names
+
+
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda a: f"{type(a).__name__} {a.nbytes}")
 def test_every_artifact_has_finite_figures_and_a_thumbnail(artifact):
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         figures = statistics(artifact, PRIOR)
-    assert figures.shape == (len(NAMES[type(artifact)]),) and np.isfinite(figures).all()
+    assert figures.shape == (len(names_of(artifact)),) and np.isfinite(figures).all()
     seen = picture(artifact, whole(SHAPE if not isinstance(artifact, Image) else artifact.shape))
     assert seen.shape == (SIDE, SIDE) and seen.dtype == np.uint8
-
-
-def test_every_kind_has_names():
-    assert set(NAMES) == set(KINDS.values())
 
 
 def test_features_are_as_many_as_their_names_and_bounded():
@@ -100,7 +103,7 @@ def test_features_say_what_their_names_say():
     assert seen["choosing refine_positions.1"] == 1 and seen["choosing refine_positions.0"] == 0
     assert seen["chosen 0"] == pytest.approx(0.75)
     assert seen["points there"] == 1
-    count = len(episode.state.points) / episode.problem.prior.count
+    count = len(episode.state.get(Points)) / episode.problem.prior.count
     assert seen["points count"] == pytest.approx(np.log2(count), abs=1e-5)
 
 
@@ -147,7 +150,7 @@ def test_peaks_of_the_image_tell_the_threshold_that_finds_them():
 def play_exactly(seen: Problem, step: Step) -> Points:
     from scopegym.workflow import Workflow
 
-    return seen.run(Workflow((step,))).points
+    return seen.run(Workflow((step,))).need(Points)
 
 
 def test_a_dark_prior_without_count_and_lattice_is_seen_as_such():

@@ -89,7 +89,7 @@ def test_every_image_and_frame_has_its_results(undisturbed: Path):
     recipe = Recipe.read(undisturbed / "image3.tif" / "workflow.yaml")
     assert recipe.recorded["score"]["value"] == result["score"]["value"]
     points = pd.read_csv(undisturbed / "image3.tif" / "points.csv")
-    assert len(points) == result["found"]["points"]
+    assert len(points) == result["answer"]["points"]
     assert (undisturbed / "stack.tif" / "0002" / "points.csv").exists()
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scopegym.answers.base import adversaries
 from scopegym.artifacts import Labels, Points
 from scopegym.envs import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.audit import audit
-from scopegym.experiments.audit.adversaries import against, registry, wrong_size
+from scopegym.experiments.audit.adversaries import against, wrong_size
 from scopegym.experiments.audit.examine import (
     NOISE,
     OPTIMISER,
@@ -122,7 +123,7 @@ def test_cost_is_that_of_the_reward():
 def test_adversaries_answer_in_kind_the_same_every_time(task):
     problem = job(task).problem(1)
     truth = true_answer(problem)
-    entries = against(truth)
+    entries = against(problem, truth)
     assert len(entries) >= 9
     for entry in entries:
         answers = [*wrong_answers(job(task), problem, 1, entry.name)]
@@ -155,7 +156,7 @@ def test_a_wrong_pixel_size_is_expected_as_such():
 
 
 def test_every_adversary_says_what_it_does():
-    assert all(entry.about for entry in registry.values())
+    assert all(entry.about for entry in adversaries.values())
 
 
 def test_noise_scores_nothing_for_atoms():

@@ -206,8 +206,8 @@ def test_a_segmentation_writes_labels_in_place_of_points(scopegym, grains, tmp_p
     assert (labels.dtype, labels.shape) == (np.uint16, (120, 96))
     assert np.unique(labels).tolist() == [0, 1]
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["found"]["patterns"] == result["found"]["regions"] == 2
-    assert result["found"]["area_shares"] == pytest.approx([0.5, 0.5], abs=0.03)
+    assert result["answer"]["patterns"] == result["answer"]["regions"] == 2
+    assert result["answer"]["area_shares"] == pytest.approx([0.5, 0.5], abs=0.03)
 
 
 def test_a_segmentation_replays(scopegym, grains, tmp_path):

@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import Front
-from scopegym.artifacts import Labels, State
+from scopegym.answers import described
+from scopegym.answers.regions import boundaries, by_area
+from scopegym.artifacts import Labels, Points
 from scopegym.calibration import Calibration
 from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.envs.problem import Problem
 from scopegym.experiments import pictures, report
-from scopegym.experiments.findings import by_area
 from scopegym.experiments.pictures import draw_front, draw_overlay
 from scopegym.experiments.report import render_report, write_report
 from scopegym.experiments.solve import Result, solve
@@ -100,9 +101,8 @@ class TestPage:
         assert len(entries) >= len(result.front) > 1
         for entry in entries:
             trial = result.trials[entry["number"] - 1]
-            truth = result.problem.run(trial.workflow).points
+            truth = result.problem.run(trial.workflow).need(Points)
             packed = np.frombuffer(base64.b64decode(entry["layer"]["yx"]), "<u2").reshape(-1, 2)
-            assert truth is not None
             np.testing.assert_allclose(packed / 65535 * truth.shape - 0.5, truth.yx, atol=0.01)
 
     def test_the_recipe_is_the_one_that_replays(self, result: Result, page: str) -> None:
@@ -174,8 +174,8 @@ class TestLabels:
         entries = data_of(render_report(segmented))["entries"]
         assert len(entries) > 1
         for entry in entries:
-            labels = segmented.problem.run(segmented.trials[entry["number"] - 1].workflow).labels
-            assert labels is not None
+            trial = segmented.trials[entry["number"] - 1]
+            labels = segmented.problem.run(trial.workflow).need(Labels)
             drawn = pixels_of(entry["layer"]["map"])
             assert drawn.shape == (160, 400)
             # Every pixel of the map lies in the middle of 1.25 x 1.25 of the image.
@@ -185,15 +185,16 @@ class TestLabels:
             assert len(pairs) == len(np.unique(truth)) == len(np.unique(drawn))
             assert sum(entry["layer"]["shares"]) == pytest.approx(1)
 
-    def test_a_small_map_is_kept_as_it_is(self) -> None:
+    def test_a_small_map_is_kept_as_it_is(self, segmented: Result) -> None:
         labels = Labels(np.arange(30).reshape(5, 6) // 15)
-        assert np.array_equal(pixels_of(report.layer(labels)["map"]), labels.map)
+        layer = described(labels).layer(labels, segmented.problem)
+        assert np.array_equal(pixels_of(layer["map"]), labels.map)
 
     def test_boundaries_lie_between_pixels(self) -> None:
-        edges = pictures.boundaries(np.array([[0, 0], [0, 1]]))
+        edges = boundaries(np.array([[0, 0], [0, 1]]))
         expected = [[[0.5, 0.5], [1.5, 0.5]], [[0.5, 0.5], [0.5, 1.5]]]
         assert edges.tolist() == expected
-        assert pictures.boundaries(np.zeros((3, 3))).shape == (0, 2, 2)
+        assert boundaries(np.zeros((3, 3))).shape == (0, 2, 2)
 
     def test_the_overlay_tints_and_draws_the_boundary(self, segmented: Result) -> None:
         axes = draw_overlay(segmented).axes[0]
@@ -202,7 +203,7 @@ class TestLabels:
         colours = np.unique(tint.get_array().reshape(-1, 4), axis=0)
         assert len(colours) == segmented.found.count
         segments = axes.collections[0].get_segments()
-        assert len(segments) == len(pictures.boundaries(segmented.labels.map))
+        assert len(segments) == len(boundaries(segmented.labels.map))
 
 
 class TestUnusual:
@@ -231,14 +232,11 @@ class TestUnusual:
         trials = (*result.trials, failed)
         assert data_of(render_report(replace(result, trials=trials)))["trials"][-1] is None
 
-    def test_a_state_without_an_answer_has_no_layer(self, result: Result) -> None:
-        start = State.start(result.problem.micrograph.normalized())
-        assert report.layer(start.points) is None
-
     def test_answers_beyond_the_limit_are_counted_but_not_drawn(
         self, result: Result, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(report, "MOST_CHARACTERS", len(json.dumps(report.layer(result.points))))
+        layer = described(result.points).layer(result.points, result.problem)
+        monkeypatch.setattr(report, "MOST_CHARACTERS", len(json.dumps(layer)))
         entries = report.entries(result)
         drawn = [entry for entry in entries if entry.layer is not None]
         assert result.chosen in [entry.trial for entry in drawn]

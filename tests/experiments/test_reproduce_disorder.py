@@ -20,7 +20,7 @@ PNG = b"\x89PNG"
 
 def state(mask: np.ndarray) -> State:
     source = Micrograph(np.arange(mask.size, dtype=np.float32).reshape(mask.shape)).normalized()
-    return State.start(source).having(Labels(mask.astype(int), background=0))
+    return State.start(source).with_artifact(Labels(mask.astype(int), background=0))
 
 
 @pytest.mark.parametrize("piece", ["sublattices", "orientations"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import Front
+from scopegym.artifacts import Points
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs import registry as tasks
@@ -103,7 +104,7 @@ def test_equal_answers_are_one_object_and_different_ones_are_not(found):
     prior = paper_000.oracle(one.micrograph).prior
     for workflow, state in zip(one.workflows[::5], one.states[::5], strict=True):
         again = workflow.run(one.micrograph, prior)
-        assert (again.points.yx == state.points.yx).all()
+        assert (again.need(Points).yx == state.need(Points).yx).all()
 
 
 def test_a_sweep_says_what_a_problem_says(whole):

@@ -9,22 +9,26 @@ import numpy as np
 import pytest
 
 from scopegym.agents.base import Front
+from scopegym.answers.regions import by_area
 from scopegym.artifacts import Labels
 from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_grains
 from scopegym.envs.problem import Trial
+from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.findings import by_area
 from scopegym.experiments.outputs import recipe, to_json
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import TIE, Result, solve, soundest
+from scopegym.experiments.solve import Result, break_ties, solve
 from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
 from scopegym.workflow import Recipe, Step, Workflow
+
+TIE = tasks["atoms"].tie
+
 
 YBCO = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
 #: Columns nearer to the border than this are cut by it [px].
@@ -123,7 +127,7 @@ DESIGN = {
 def test_result_holds_the_fields_of_the_design():
     result = simulated(0.2)
     plain = json.loads(to_json(result.to_dict()))
-    assert set(plain) - DESIGN == {"reward", "timing", "found"}
+    assert set(plain) - DESIGN == {"reward", "timing", "answer"}
     assert set(plain) >= DESIGN
     assert (plain["task"], plain["agent"], plain["seed"], plain["budget"]) == (
         *("atoms", "bayes"),
@@ -151,9 +155,9 @@ def test_patterns_and_regions_are_counted():
     result = solve(micrograph, "symmetry", prior=Prior(8.0), agent="expert", budget=3)
     found = result.found
     assert (found.text, found.expected) == ("2 patterns in 2 regions", None)
-    assert result.to_dict()["found"] == dict(found.numbers)
+    assert result.to_dict()["answer"] == dict(found.numbers)
     assert found.numbers["area_shares"] == pytest.approx([0.5, 0.5], abs=0.02)
-    assert simulated(0.2).to_dict()["found"] == {"points": len(simulated(0.2).points)}
+    assert simulated(0.2).to_dict()["answer"] == {"points": len(simulated(0.2).points)}
 
 
 def test_labels_are_numbered_by_area_without_gaps():
@@ -190,10 +194,16 @@ def made(value: float, ops: str, failure: str | None = None) -> Trial:
 def test_chosen_departs_least_from_the_expert_among_those_that_tie():
     expert = Workflow((Step("gaussian"), Step("local_maxima")))
     best = made(0.9, "median clahe template_match")
-    near, nearest = made(0.9 - TIE / 2, "clahe local_maxima"), made(0.9, "gaussian template_match")
-    worse, broken = made(0.9 - 2 * TIE, "gaussian local_maxima"), made(0.9, "gaussian", "broken")
-    assert soundest([broken, best, worse, near, nearest], best, expert) is near
-    assert soundest([best, worse], best, expert) is best
+    near, nearest = (
+        made(0.9 - TIE / 2, "clahe local_maxima"),
+        made(0.9, "gaussian template_match"),
+    )
+    worse, broken = (
+        made(0.9 - 2 * TIE, "gaussian local_maxima"),
+        made(0.9, "gaussian", "broken"),
+    )
+    assert break_ties([broken, best, worse, near, nearest], best, expert, TIE) is near
+    assert break_ties([best, worse], best, expert, TIE) is best
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
@@ -244,7 +254,7 @@ def test_replay_of_a_segmentation_reproduces_score_and_labels():
     again = replay(Recipe.read(recipe(result.problem, result.chosen)), micrograph)
     assert again.agrees
     assert np.array_equal(again.labels.map, result.labels.map)
-    assert again.to_dict()["found"]["patterns"] == 2
+    assert again.to_dict()["answer"]["patterns"] == 2
     with pytest.raises(ScopegymError, match="at least 80 x 80 px"):
         read = Recipe.read(recipe(result.problem, result.chosen))
         replay(read, Micrograph(micrograph.data[:60, :60]))

@@ -98,7 +98,7 @@ def test_result_and_report_say_how_much_was_found(files: Path):
     result = json.loads((files / "result.json").read_text(encoding="utf-8"))
     mask = tifffile.imread(files / "mask.tif")
     assert result["task"] == "disorder"
-    assert result["found"] == {
+    assert result["answer"] == {
         "regions": int(mask.max()),
         "area_fraction": pytest.approx(np.mean(mask > 0)),
     }
@@ -130,7 +130,7 @@ def test_nothing_is_found_where_nothing_is_disordered():
 def test_one_workflow_comes_near_the_truth():
     micrograph = simulated(seed=4)
     problem = Problem(micrograph, PRIOR, tasks["disorder"])
-    labels = problem.run(tasks["disorder"].expert).labels
+    labels = problem.run(tasks["disorder"].expert).need(Labels)
     assert labels is not None and isinstance(micrograph.truth, Labels)
     assert mask_overlap(labels, micrograph.truth) > 0.6
 

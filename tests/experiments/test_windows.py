@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scopegym.answers import agreement
 from scopegym.artifacts import Points
 from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal, simulate_gradient
@@ -24,7 +25,7 @@ from scopegym.experiments.maps import maps
 from scopegym.experiments.outputs import write_result
 from scopegym.experiments.replay import replay
 from scopegym.experiments.windows import Grid, Windowed, merge, part, solve_windows
-from scopegym.metrics import agreement, match_points
+from scopegym.metrics import match_points
 from scopegym.micrograph import Micrograph
 from scopegym.workflow import Recipe, Step, Workflow
 
@@ -184,7 +185,7 @@ def test_windows_succeed_where_one_setting_fails():
     problem = Problem(image, prior, tasks["atoms"])
     by_windows = solved(problem, 128, 64)
     assert {s.trial.workflow for s in by_windows.windows} == {problem.task.expert}
-    one_setting = problem.run(problem.task.expert).points
+    one_setting = problem.run(problem.task.expert).need(Points)
     assert agreement(image.truth, one_setting, prior) < 0.9
     assert agreement(image.truth, by_windows.points, prior) > 0.99
 

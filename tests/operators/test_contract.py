@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from scopegym.artifacts import (
-    KINDS,
     Artifact,
     Features,
     Image,
@@ -92,19 +91,21 @@ def full_state(source: Source, points: Points) -> State:
     centres = centres.reshape(-1, 2)[:, ::-1]
     side = centres[:, 1] > 0.4 * width
     labels = (np.arange(width) > width / 2) + (rng.random((height, width)) > 0.97)
-    return State(
-        source=source,
-        image=source,
-        points=points,
-        features=Features(
-            rng.normal(size=(len(centres), 6)) + 4 * side[:, None], centres, source.shape
+    state = State.start(source)
+    for artifact in (
+        points,
+        Features(rng.normal(size=(len(centres), 6)) + 4 * side[:, None], centres, source.shape),
+        Labels(labels.astype(np.int32)),
+        Instances(
+            np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 8.0, 9.0]]),
+            source.shape,
+            np.array([0.9, 0.5]),
+            np.array([0, 1]),
         ),
-        labels=Labels(labels.astype(np.int32)),
-        instances=Instances(
-            np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 8.0, 9.0]]), np.array([0.9, 0.5]), [0, 1]
-        ),
-        tracks=Tracks(np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.5, 1.0]])),
-    )
+        Tracks(np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.5, 1.0]]), source.shape),
+    ):
+        state = state.with_artifact(artifact)
+    return state
 
 
 def prior_of(spacing: float) -> Prior:
@@ -133,18 +134,16 @@ def outcome(operator: Operator, state: State, params: dict[str, Any], spacing: f
     """What the operator makes of the state, computed afresh."""
     with using(Cache()):
         after = operator.apply(state, params, prior_of(spacing))
-    return next(
-        getattr(after, kind) for kind, cls in KINDS.items() if issubclass(operator.output, cls)
-    )
+    return after.need(operator.output)
 
 
 def arrays_of(state: State) -> dict[str, np.ndarray]:
-    kinds = ["source", *KINDS]
+    held = {"source": state.source}
+    held |= {type(artifact).__name__: artifact for artifact in state.artifacts}
     return {
         f"{kind}.{n}": array
-        for kind in kinds
-        if getattr(state, kind) is not None
-        for n, array in enumerate(getattr(state, kind).arrays)
+        for kind, artifact in held.items()
+        for n, array in enumerate(artifact.arrays)
     }
 
 
@@ -338,8 +337,7 @@ def test_second_application_is_the_identical_object(name: str) -> None:
         misses = cache.misses
         two = operator.apply(state_of(crystal()), defaults(operator), prior)
         assert cache.misses == misses
-    kind = next(kind for kind, cls in KINDS.items() if operator.output is cls)
-    assert getattr(one, kind) is getattr(two, kind)
+    assert one.need(operator.output) is two.need(operator.output)
 
 
 @every_operator
@@ -347,10 +345,13 @@ def test_derivation_tells_inputs_and_parameters_apart(name: str) -> None:
     operator, prior = registry[name], prior_of(10.0)
     state = state_of(crystal())
     other = state_of(crystal(noise=0.1))
-    other = replace(other, points=other.points[1:], labels=Labels(1 - state.labels.map))
-    other = replace(
-        other, features=Features(-state.features.values, state.features.centres_yx, (170, 180))
-    )
+    features = state.need(Features)
+    for artifact in (
+        other.need(Points)[1:],
+        Labels(1 - state.need(Labels).map),
+        Features(-features.values, features.centres_yx, (170, 180)),
+    ):
+        other = other.with_artifact(artifact)
     keys = {operator.derivation(s, {}, prior) for s in (state, other)}
     keys |= {operator.derivation(state, {"a": value}, prior) for value in (1.0, 2.0)}
     assert len(keys) == 4
@@ -358,7 +359,7 @@ def test_derivation_tells_inputs_and_parameters_apart(name: str) -> None:
 
 def test_empty_points_made_by_hand_can_be_used() -> None:
     empty = Points(np.empty((0, 2)), (40, 44))
-    state = replace(state_of(crystal()), points=empty)
+    state = state_of(crystal()).with_artifact(empty)
     assert len(outcome(registry["drop_edge"], state, {}, 10.0)) == 0
 
 
@@ -367,7 +368,9 @@ def test_same_positions_in_another_field_are_other_points() -> None:
     with using(Cache()):
         state = state_of(crystal())
         kept = [
-            len(registry["drop_edge"].apply(replace(state, points=p), {}, prior_of(10.0)).points)
+            len(
+                registry["drop_edge"].apply(state.with_artifact(p), {}, prior_of(10.0)).need(Points)
+            )
             for p in (Points(yx, (21, 40)), Points(yx, (40, 40)))
         ]
     assert kept == [0, 1]
@@ -470,12 +473,14 @@ def test_same_sample_at_twice_the_magnification_gives_the_same(name: str) -> Non
         pytest.skip("its window is a fixed number of pixels")
     operator = registry[name]
     small, large = (state_of(crystal(s, noise=0.0)) for s in (12.0, 24.0))
-    large = replace(
-        large,
-        points=replace(small.points, yx=2 * small.points.yx, shape=large.image.shape),
-        features=Features(small.features.values, 2 * small.features.centres_yx, large.image.shape),
-        labels=Labels(np.kron(small.labels.map, np.ones((2, 2), np.int32))),
-    )
+    points, features, labels = (small.need(kind) for kind in (Points, Features, Labels))
+    shape = large.image.shape
+    for artifact in (
+        replace(points, yx=2 * points.yx, shape=shape),
+        Features(features.values, 2 * features.centres_yx, shape),
+        Labels(np.kron(labels.map, np.ones((2, 2), np.int32))),
+    ):
+        large = large.with_artifact(artifact)
     one = outcome(operator, small, defaults(operator), 12.0)
     two = outcome(operator, large, defaults(operator), 24.0)
     # Pixel (2 y, 2 x) of the larger field shows what pixel (y, x) of the smaller one does.
@@ -502,14 +507,15 @@ def test_moved_field_of_view_gives_the_same_in_what_both_show(name: str) -> None
 
     def cut(top: int, left: int) -> State:
         source = Source(whole.image.pixels[top : top + height, left : left + width])
-        moved = replace(whole.points, yx=whole.points.yx - (top, left), shape=source.shape)
+        points = whole.need(Points)
+        moved = replace(points, yx=points.yx - (top, left), shape=source.shape)
         inside = moved.inner(0)
-        labels = Labels(whole.labels.map[top : top + height, left : left + width])
-        centres = whole.features.centres_yx - (top, left)
+        labels = Labels(whole.need(Labels).map[top : top + height, left : left + width])
+        centres = whole.need(Features).centres_yx - (top, left)
         seen = ((centres >= 0) & (centres < source.shape)).all(axis=1)
-        features = Features(whole.features.values[seen], centres[seen], source.shape)
+        features = Features(whole.need(Features).values[seen], centres[seen], source.shape)
         state = full_state(source, moved[inside])
-        return replace(state, labels=labels, features=features)
+        return state.with_artifact(labels).with_artifact(features)
 
     one = outcome(operator, cut(0, 0), defaults(operator), 10.0)
     two = outcome(operator, cut(dy, dx), defaults(operator), 10.0)

@@ -52,7 +52,7 @@ def test_frames_are_no_single_artifact_and_the_other_way_round():
     alone = FOUND.run(IMAGES[0], PRIOR)
     assert alone.get(Frames[Points]) is None and alone.get(Frames[Image]) is None
     points = alone.get(Points)
-    assert points is not None and state.having(points).get(Frames[Points]) is None
+    assert points is not None and state.with_artifact(points).get(Frames[Points]) is None
 
 
 def test_a_common_prefix_is_computed_once_per_frame():
@@ -110,7 +110,9 @@ def test_frames_as_an_input_and_as_an_output():
     @operator
     def strung(frames: Frames[Points]) -> Tracks:
         """The first point of every frame is one track."""
-        return Tracks(np.array([[0, t, *points.yx[0]] for t, points in enumerate(frames)]))
+        return Tracks(
+            np.array([[0, t, *points.yx[0]] for t, points in enumerate(frames)]), frames.shape
+        )
 
     @operator
     def cropped(frames: Frames[Image]) -> Frames[Image]:
@@ -208,10 +210,26 @@ def test_a_task_says_what_it_takes():
         Problem(STACK, Prior(60.0, count=4.0), task).check()
 
 
+@pytest.mark.usefixtures("own")
+def test_the_steps_behind_all_frames_are_essential():
+    @operator(tasks=("atoms",))
+    def strung(frames: Frames[Points]) -> Tracks:
+        """The first point of every frame is one track."""
+        return Tracks(
+            np.array([[0, t, *points.yx[0]] for t, points in enumerate(frames)]), frames.shape
+        )
+
+    whole = Workflow((Step("local_maxima"), *FOUND, Step("strung")))
+    task = replace(tasks["atoms"], takes="frames", expert=whole)
+    problem = Problem(STACK, PRIOR, task)
+    assert problem.task.answer is Tracks
+    assert problem.essential(whole) == Workflow(whole.steps[1:])
+
+
 def test_stacks_of_different_length_are_refused():
     points = FOUND.run(IMAGES[0], PRIOR).get(Points)
     assert points is not None
-    state = starting(STACK).having(Frames[Points]([points] * 3))
+    state = starting(STACK).with_artifact(Frames[Points]([points] * 3))
     with pytest.raises(ScopegymError, match=r"differ in length: \[3, 4\] frames"):
         operators["refine_positions"].apply(state, {}, PRIOR)
 

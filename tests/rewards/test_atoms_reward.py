@@ -57,7 +57,8 @@ def abtem(name: str) -> Problem:
 
 
 def judge(problem: Problem, points: Points) -> Score:
-    return ATOMS.reward(State.start(problem.micrograph.normalized()).having(points), problem.prior)
+    state = State.start(problem.micrograph.normalized()).with_artifact(points)
+    return ATOMS.reward(state, problem.prior)
 
 
 def truth(problem: Problem) -> Points:
@@ -331,7 +332,7 @@ def test_score_ranks_workflows_as_f1_does(name, noise):
     for _ in range(60):
         trial = problem.evaluate(workflow := encoding.sample(rng))
         if trial.failure is None:
-            found = problem.run(workflow).points
+            found = problem.run(workflow).need(Points)
             scores.append(trial.score.value)
             f1.append(match_points(found, truth(problem), radius, margin).f1)
     assert len(scores) > 50

@@ -79,7 +79,7 @@ def test_truth_beats_nothing_everything_a_disk_and_another_place(seed: int):
     }
     start = State.start(problem.source)
     value = {
-        name: problem.judge(start.having(labels(mask))).value
+        name: problem.judge(start.with_artifact(labels(mask))).value
         for name, mask in {"truth": truth, **masks}.items()
     }
     assert value["truth"] > 0.5
@@ -90,10 +90,13 @@ def test_truth_beats_nothing_everything_a_disk_and_another_place(seed: int):
 def test_nothing_wins_where_nothing_is_disordered(seed: int):
     problem = simulated(0.0, seed)
     start = State.start(problem.source)
-    nothing = problem.judge(start.having(labels(np.zeros((256, 256))))).value
+    nothing = problem.judge(start.with_artifact(labels(np.zeros((256, 256))))).value
     others = [disk(256, radius) for radius in (15, 40, 100)]
     assert nothing > 0.5
-    assert max(problem.judge(start.having(labels(mask))).value for mask in others) < nothing - 0.3
+    assert (
+        max(problem.judge(start.with_artifact(labels(mask))).value for mask in others)
+        < nothing - 0.3
+    )
 
 
 def test_a_little_of_the_truth_beats_nothing():
@@ -102,7 +105,9 @@ def test_a_little_of_the_truth_beats_nothing():
     little = problem.micrograph.truth.map > 0
     little[:, np.cumsum(little.sum(axis=0)) > 0.1 * little.sum()] = False
     nothing = np.zeros_like(little)
-    one, two = (problem.judge(start.having(labels(mask))).value for mask in (little, nothing))
+    one, two = (
+        problem.judge(start.with_artifact(labels(mask))).value for mask in (little, nothing)
+    )
     assert one > two and two < 0.05
 
 

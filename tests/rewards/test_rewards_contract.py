@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scopegym.artifacts import KINDS, Points, Source, State
+from scopegym.artifacts import Image, Points, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
@@ -56,7 +56,7 @@ def scratch() -> Iterator[None]:
 
 def state(yx: object = None, source: Source = SOURCE) -> State:
     start = State.start(source)
-    return start if yx is None else start.having(Points(np.array(yx, float), source.shape))
+    return start if yx is None else start.with_artifact(Points(np.array(yx, float), source.shape))
 
 
 def judged(term: Term, judged_state: State, prior: Prior = PRIOR) -> float:
@@ -95,7 +95,7 @@ def test_thousands_of_points_are_judged(name: str):
 @pytest.mark.parametrize("name", TERMS)
 def test_missing_artifact_takes_the_worst_bound(name: str):
     term = registry[name]
-    made = [kind for kind in term.inputs if kind not in (Prior, Source, KINDS["image"])]
+    made = [kind for kind in term.inputs if kind not in (Prior, Source, Image)]
     assert made, f"{name} reads nothing that a workflow makes"
     assert judged(term, state()) == term.worst
 
@@ -113,7 +113,7 @@ def test_same_input_same_value_and_input_untouched(name: str):
     # A source that was never seen before has no cached response to fall back on.
     values.add(judged(registry[name], state(yx, replace(SOURCE, derivation="another name"))))
     assert len(values) == 1
-    assert first.points is not None and np.array_equal(first.points.yx, yx)
+    assert np.array_equal(first.need(Points).yx, yx)
     assert np.array_equal(SOURCE.pixels, pixels)
 
 

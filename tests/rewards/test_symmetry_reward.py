@@ -38,7 +38,7 @@ def problem(micrograph: Micrograph) -> Problem:
 def value(micrograph: Micrograph, labels: Array) -> float:
     """The reward of labels ``[H, W]``."""
     judged = problem(micrograph)
-    return judged.judge(State.start(judged.source).having(Labels(labels))).value
+    return judged.judge(State.start(judged.source).with_artifact(Labels(labels))).value
 
 
 def terms(micrograph: Micrograph, labels: Array) -> tuple[float, float]:

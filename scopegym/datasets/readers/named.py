@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ MIN_SIDE = 16
 LISTED = 5
 #: Most bytes of the text or the axis beside an image.
 MAX_BESIDE = 2**26
+#: How a heap of texts of varying length begins, in version 1.
+_HEAP = b"GCOL\x01\0\0\0"
 #: Where Velox keeps its images [H, W, T].
 _VELOX = re.compile(r"Data/Image/[^/]+/Data")
 #: One image of the atomagined set at several noise levels, and its columns (one True for each).
@@ -87,6 +90,7 @@ def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Conte
         elif node.dtype.kind in "iufc" and node.ndim in (2, 3):
             found[name] = node
 
+    _check_heaps(path)
     with h5py.File(path, "r") as file:
         file.visititems(visit)
         _check_here(file, path, elsewhere, dataset)
@@ -103,6 +107,25 @@ def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Conte
         if peaks is not None and peaks.shape == pixels.shape:
             truth = Points(np.argwhere(_stored(peaks, path)).astype(np.float64), peaks.shape)
         return Content(pixels, _hdf5_calibration(found[name], pixels.shape, path), metadata, truth)
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise ValueError where a heap of texts is damaged: the library would search it for ever.
+
+    A heap holds objects of index, size and content one after the other; the last one, of index 0,
+    is what is free (HDF5 File Format Specification, III.E "Global Heap").
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as file:
+        start = file.find(_HEAP)
+        while start >= 0:
+            at, end = start + 16, start + int.from_bytes(file[start + 8 : start + 16], "little")
+            while at + 16 <= min(end, len(file)):
+                free = not int.from_bytes(file[at : at + 2], "little")
+                size = int.from_bytes(file[at + 8 : at + 16], "little")
+                if free and size < 16:
+                    raise ValueError("a heap of the file has no end")
+                at += size if free else 16 + -(-size // 8) * 8
+            start = file.find(_HEAP, start + 1)
 
 
 def _elsewhere(node: Any, path: Path) -> ScopegymError | None:

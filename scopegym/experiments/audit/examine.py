@@ -12,11 +12,12 @@ import numpy as np
 
 from scopegym.agents.base import registry as agents
 from scopegym.agents.encoding import Encoding
+from scopegym.answers import agreement, described
+from scopegym.answers.base import ERRORS
 from scopegym.artifacts import Artifact, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
-from scopegym.experiments.audit.adversaries import ERRORS, against, noise_images, wrong_size
-from scopegym.metrics import agreement, half_right
+from scopegym.experiments.audit.adversaries import against, noise_images, wrong_size
 from scopegym.registry import PluginFile
 from scopegym.rewards.base import Reward, Score
 from scopegym.workers import one_thread
@@ -128,7 +129,7 @@ def true_answer(problem: Problem) -> Artifact:
 
 def judged_answer(problem: Problem, answer: Artifact) -> Judged:
     """What the reward says of an answer that no workflow gave."""
-    score = problem.judge(State.start(problem.source).having(answer))
+    score = problem.judge(State.start(problem.source).with_artifact(answer))
     return Judged(score.value, _terms(problem, score), truth_of(problem, answer))
 
 
@@ -164,8 +165,8 @@ def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> 
     """Every adversary's answers; the best that is found where the image or the expectation is
     wrong; and the best wrong answer of an optimiser and of the workflows tried before it."""
     truth = true_answer(problem)
-    limit = half_right(truth)
-    for entry in against(truth):
+    limit = described(truth).wrong_below(truth)
+    for entry in against(problem, truth):
         for number, answer in enumerate(wrong_answers(job, problem, index, entry.name)):
             found = judged_answer(problem, answer)
             yield Attack(entry.title, number, found, found.truth < limit)
@@ -181,9 +182,9 @@ def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> 
 def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator[Artifact]:
     """The answers of one adversary on one problem, the same wherever they are made."""
     truth = true_answer(problem)
-    names = [entry.name for entry in against(truth)]
-    number = names.index(name)
-    return against(truth)[number].answers(problem, truth, job.rng(index, 10 + number))
+    entries = against(problem, truth)
+    number = [entry.name for entry in entries].index(name)
+    return entries[number].answers(problem, truth, job.rng(index, 10 + number))
 
 
 def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Problem]]:

@@ -90,11 +90,11 @@ def watched(problem: Problem) -> Problem:
 def states(job: Job, problem: Problem, index: int) -> Iterator[State]:
     """The state of the true answer, of the expert's workflow, and of wrong answers."""
     start = State.start(problem.source)
-    yield start.having(true_answer(problem))
+    yield start.with_artifact(true_answer(problem))
     yield problem.run(problem.task.expert)
-    for entry in against(true_answer(problem)):
+    for entry in against(problem, true_answer(problem)):
         for answer in wrong_answers(job, problem, index, entry.name):
-            yield start.having(answer)
+            yield start.with_artifact(answer)
 
 
 def _complaints(

@@ -23,7 +23,7 @@ from scopegym.experiments.audit.examine import (
     true_answer,
     wrong_answers,
 )
-from scopegym.experiments.pictures import grey_levels, mark
+from scopegym.experiments.pictures import grey_levels
 from scopegym.experiments.report import sentence
 from scopegym.experiments.templates import render
 from scopegym.rewards.base import registry as terms
@@ -109,7 +109,7 @@ def shown(job: Job, one: Examined, attack: Attack) -> tuple[Problem, Artifact | 
     problem = job.problem(one.index)
     workflow = attack.judged.workflow
     if workflow is None:
-        kinds = {entry.title: entry.name for entry in against(true_answer(problem))}
+        kinds = {entry.title: entry.name for entry in against(problem, true_answer(problem))}
         answers = [*wrong_answers(job, problem, one.index, kinds[attack.name])]
         return problem, answers[attack.number]
     if attack.name != OPTIMISER:
@@ -159,7 +159,8 @@ def picture(problem: Problem, answer: Artifact | None) -> str:
     axes.imshow(grey_levels(data), cmap="gray", interpolation="nearest")
     limits = axes.get_xlim(), axes.get_ylim()
     if answer is not None:
-        mark(answer, axes, problem.prior, max(1, round(INCHES * DPI / max(data.shape))))
+        zoom = max(1, round(INCHES * DPI / max(data.shape)))
+        problem.task.kind.draw(answer, axes, problem.prior, zoom)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
     axes.set_axis_off()

@@ -46,9 +46,6 @@ UNLIMITED = 2**31
 #: length, as they are called in regime B.
 TUNED, REFERENCE = "tuned by ", "bayes per image"
 POLICY, EXPERT = "ppo", "expert"
-#: Operator executions that a policy's episode may take for an image: one each to correct contrast,
-#: denoise, detect, clean and refine; more would be searching.
-EPISODE = 5
 #: A search that began with the policy's proposal, and one of regime A beside it.
 WARM, COLD = ", warm", ", cold"
 
@@ -168,7 +165,7 @@ class Runner:
         """Regime B on one image: the policy's episode, the expert's workflow, or a long search."""
         if agent == POLICY:
             policy = self._needed()
-            return timed(policy.propose(problem, EPISODE) for _ in range(1))
+            return timed(policy.propose(problem, problem.task.few) for _ in range(1))
         if agent == EXPERT:
             return timed(problem.evaluate(problem.task.expert) for _ in range(1))
         search = explore(problem, agents["bayes"], UNLIMITED, seed)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from scopegym.agents.base import registry as agents
 from scopegym.agents.policy import Policy
+from scopegym.answers import described
 from scopegym.experiments.benchmark.page import write_leaderboard, write_page
 from scopegym.experiments.benchmark.regimes import (
     COLD,
@@ -31,7 +32,6 @@ from scopegym.experiments.benchmark.verdict import lines, paying, training_cost
 from scopegym.experiments.benchmark.workflows import write_workflows
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
-from scopegym.metrics import measure
 from scopegym.workflow import versions
 
 RESULT = "benchmark.json"
@@ -125,7 +125,7 @@ def _result(
     if "C" in found:
         found["C"] |= {"fits": _fits(records)}
     called = _measure(setting)
-    verdict = lines(regimes, paid, setting.budget, called or "truth")
+    verdict = lines(setting.task, regimes, paid, setting.budget, called or "truth")
     return {
         "task": setting.task_name,
         "passed": all(line.passed for line in verdict),
@@ -170,7 +170,7 @@ def _measure(setting: Setting) -> str | None:
     for index in range(len(setting.names)):
         known = setting.problem(index).micrograph.truth
         if known is not None:
-            return measure(known)
+            return described(known).measure(known)
     return None
 
 

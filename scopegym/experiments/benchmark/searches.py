@@ -15,12 +15,12 @@ from scopegym.agents.base import Agent, Budget, Front
 from scopegym.agents.encoding import Encoding
 from scopegym.agents.policy import Policy
 from scopegym.aggregates import hypervolume
+from scopegym.answers import agreement
 from scopegym.artifacts import Source, State
 from scopegym.cache import Cache
 from scopegym.envs.problem import Problem, Task, Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.solve import choose
-from scopegym.metrics import agreement
 from scopegym.rewards.base import Score
 from scopegym.workflow import Workflow
 

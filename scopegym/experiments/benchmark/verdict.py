@@ -11,18 +11,13 @@ from typing import Any
 
 from scopegym.agents.policy import Policy
 from scopegym.aggregates import interquartile_mean
+from scopegym.envs.problem import Task
 from scopegym.errors import one_line
-from scopegym.experiments.benchmark.regimes import EPISODE, EXPERT, POLICY, REFERENCE, TUNED
+from scopegym.experiments.benchmark.regimes import EXPERT, POLICY, REFERENCE, TUNED
 from scopegym.experiments.benchmark.standings import Standings
 from scopegym.experiments.train import LOG
 from scopegym.experiments.verdict import Line
 
-#: How much truth a searcher may lose against the expert while its score rises: one column in a
-#: hundred. Losing more, it has found where the reward is blind.
-FOOLED = 0.01
-#: By how much a policy's score may fall short of a long search's: what a rank of
-#: ``image_evidence`` is uncertain by, twice (``solve.TIE``).
-SCORE_ALLOWED = 0.01
 #: A session at the microscope gives this many images; a training should pay within one.
 SESSION = 100
 
@@ -94,14 +89,21 @@ def _said(found: Mapping[str, float | None], cost: Cost, timed: bool) -> str:
 
 
 def lines(
-    regimes: Mapping[str, Standings], paid: Mapping[str, Any], evaluations: int, measure: str
+    task: Task,
+    regimes: Mapping[str, Standings],
+    paid: Mapping[str, Any],
+    evaluations: int,
+    measure: str,
 ) -> list[Line]:
-    """The whole verdict."""
+    """The whole verdict. Differences of twice the task's tie are allowed: each of two values is
+    known to one."""
+    allowed = 2 * task.tie
     found = [_finished(regimes)]
     if "A" in regimes:
-        found += _not_fooled(regimes["A"], measure)
+        found += _not_fooled(regimes["A"], measure, allowed)
     if "B" in regimes and {POLICY, REFERENCE} <= {*regimes["B"].agents}:
-        found += _amortised(regimes["B"], paid, evaluations, measure)
+        found += _amortised(regimes["B"], paid, evaluations, measure, allowed)
+        found.append(_few(regimes["B"], task.few))
     return found
 
 
@@ -117,7 +119,7 @@ def _finished(regimes: Mapping[str, Standings]) -> Line:
     return Line("every run finished", not failed, float(failed), 0.0, text)
 
 
-def _not_fooled(search: Standings, measure: str) -> Iterator[Line]:
+def _not_fooled(search: Standings, measure: str, allowed: float) -> Iterator[Line]:
     """Whether a searcher's score rises while its truth falls."""
     if "truth" not in search.columns or EXPERT not in search.agents:
         return
@@ -126,17 +128,31 @@ def _not_fooled(search: Standings, measure: str) -> Iterator[Line]:
             score, truth = (search.gain(name, EXPERT, c) for c in ("score", "truth"))
             yield Line(
                 f"{name} does not fool the reward",
-                not (score > 0 and truth < -FOOLED),
+                not (score > 0 and truth < -allowed),
                 truth,
-                -FOOLED,
+                -allowed,
                 f"Against the expert's, the mean score of what {name} chooses changes by "
                 f"{score:+.3f} and its mean {measure} by {truth:+.3f}; with a higher score it may "
-                f"lose {FOOLED:g}.",
+                f"lose {allowed:g}.",
             )
 
 
+def _few(learned: Standings, few: int) -> Line:
+    """Whether a policy's episode is a proposal and no search."""
+    spent = learned.runs.loc[learned.runs["agent"] == POLICY, "executions"].dropna()
+    most = float(spent.max()) if len(spent) else None
+    return Line(
+        "the policy takes few operators",
+        most is not None and most <= few,
+        most,
+        few,
+        f"At most {0 if most is None else most:.0f} operator executions for an image; "
+        f"{few} are allowed.",
+    )
+
+
 def _amortised(
-    learned: Standings, paid: Mapping[str, Any], evaluations: int, measure: str
+    learned: Standings, paid: Mapping[str, Any], evaluations: int, measure: str, allowed: float
 ) -> Iterator[Line]:
     """What a policy's episode is worth against a search of every image and one tuned workflow."""
     against = f"bayes with {evaluations} evaluations per image"
@@ -153,21 +169,11 @@ def _amortised(
     value, low, high = learned.difference(POLICY, REFERENCE, "score")
     yield Line(
         "the policy scores as a long search",
-        value >= -SCORE_ALLOWED,
+        value >= -allowed,
         value,
-        -SCORE_ALLOWED,
+        -allowed,
         f"Interquartile mean score of the policy less that of {against}: {value:+.4f} "
-        f"[{low:+.4f}, {high:+.4f}]; it may be {SCORE_ALLOWED:g} less.",
-    )
-    spent = learned.runs.loc[learned.runs["agent"] == POLICY, "executions"].dropna()
-    most = float(spent.max()) if len(spent) else None
-    yield Line(
-        "the policy takes few operators",
-        most is not None and most <= EPISODE,
-        most,
-        EPISODE,
-        f"At most {0 if most is None else most:.0f} operator executions for an image; "
-        f"{EPISODE} are allowed.",
+        f"[{low:+.4f}, {high:+.4f}]; it may be {allowed:g} less.",
     )
     yield from _beats_tuned(learned, measure)
     images = paid["break_even"]["seconds"]

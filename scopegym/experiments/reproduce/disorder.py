@@ -104,8 +104,7 @@ def told_apart(found: Points, micrograph: Micrograph, kinds: Array, spacing: flo
 def species(micrograph: Micrograph) -> tuple[Points, float]:
     """The columns in four classes, and the share of those in a class that is of their species."""
     problem = problem_of(micrograph)
-    points = classified(problem).points
-    assert points is not None
+    points = classified(problem).need(Points)
     kinds = np.array(micrograph.metadata["species"])
     return points, told_apart(points, micrograph, kinds, problem.prior.scale_px)
 
@@ -131,8 +130,8 @@ def orientations(out: Path) -> Claim:
     """Figure 4(B): the neighbourhoods of Ba come in two orientations."""
     micrograph = bundled("ybco_100")
     problem = problem_of(micrograph)
-    points = problem.run(Workflow(chain().steps[:10])).points
-    assert points is not None and isinstance(micrograph.truth, Points)
+    points = problem.run(Workflow(chain().steps[:10])).need(Points)
+    assert isinstance(micrograph.truth, Points)
     assert problem.prior.lattice_px is not None
     period = abs(problem.prior.lattice_px[0][0])
     upper = (micrograph.truth.yx[:, 0] / period) % 1 < 0.5
@@ -241,9 +240,9 @@ def mapped(
     assert isinstance(micrograph.truth, Labels)
     panels: list[tuple[str, Points | Labels | None]] = [
         ("truth", micrograph.truth),
-        ("Ba: ordered amber, outliers red", best.state.points),
-        (f"map from Ba, {100 * found:.0f} % overlap", best.state.labels),
-        (f"map from all columns, {100 * all_columns:.0f} % overlap", whole.state.labels),
+        ("Ba: ordered amber, outliers red", best.state.need(Points)),
+        (f"map from Ba, {100 * found:.0f} % overlap", best.state.need(Labels)),
+        (f"map from all columns, {100 * all_columns:.0f} % overlap", whole.state.need(Labels)),
     ]
     draw(out / "map.png", micrograph, panels)
     return Claim(
@@ -264,8 +263,8 @@ def mapped(
 
 def overlap(state: State, micrograph: Micrograph) -> float:
     """Intersection over union of found and true regions."""
-    assert state.labels is not None and isinstance(micrograph.truth, Labels)
-    return mask_overlap(state.labels, micrograph.truth)
+    assert isinstance(micrograph.truth, Labels)
+    return mask_overlap(state.need(Labels), micrograph.truth)
 
 
 #: Exponents of the perimeter that the paper's compactness may have.
@@ -275,8 +274,7 @@ EXPONENTS = (1, 2)
 def shape(state: State) -> tuple[float, float, float, float]:
     """Perimeter [sides of the image], compactness with exponents 1 [sides] and 2 of the perimeter,
     and share of the field, of all regions together; nothing is not compact."""
-    assert state.labels is not None
-    mask = disordered(state.labels)
+    mask = disordered(state.need(Labels))
     around, area = outline_length(mask) / (sum(mask.shape) / 2), float(mask.mean())
     if not around:
         return 0.0, 0.0, 0.0, 0.0

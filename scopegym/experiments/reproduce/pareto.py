@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scopegym.answers import agreement
 from scopegym.artifacts import Array, Points, State
 from scopegym.experiments.reproduce.base import Claim, reproduction
 from scopegym.experiments.reproduce.pareto_pictures import (
@@ -42,7 +43,6 @@ from scopegym.experiments.reproduce.pareto_sweep import (
     simulate,
     simulated,
 )
-from scopegym.metrics import agreement
 from scopegym.micrograph import Micrograph
 
 
@@ -340,7 +340,7 @@ def hacks(out: Path, seed: int, level: float = 0.2) -> Claim:
     asked, given = oracle(micrograph), answers(micrograph, seed)
     start, rows = State.start(micrograph.normalized()), {}
     for name, points in given.items():
-        score = DEFAULT(start.having(points), asked.prior)
+        score = DEFAULT(start.with_artifact(points), asked.prior)
         rows[name] = {
             "two_objectives": PAPER.scalarise(score.terms),
             "four_terms": score.value,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scopegym.agents.base import Front
+from scopegym.answers import agreement
 from scopegym.artifacts import Array, Points, State
 from scopegym.cache import Cache, using
 from scopegym.crystal import Projection, crystal
@@ -18,7 +19,6 @@ from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Trial
-from scopegym.metrics import agreement
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 from scopegym.prior import Prior
@@ -157,7 +157,7 @@ class Detections:
         with using(Cache()):
             for state in self.states:
                 if id(state) not in judged:
-                    f1 = agreement(asked.truth, state.points, asked.prior)
+                    f1 = agreement(asked.truth, state.need(Points), asked.prior)
                     judged[id(state)] = (DEFAULT(state, asked.prior), f1)
         scores, f1s = zip(*(judged[id(state)] for state in self.states), strict=True)
         trials = (Trial(w, s, 1, 0.0, 0.0) for w, s in zip(self.workflows, scores, strict=True))
@@ -174,8 +174,7 @@ def detect(micrograph: Micrograph, grid: Grid = GRID) -> Detections:
     states = []
     for workflow in tried:
         state = workflow.run(micrograph, prior, cache=cache)
-        assert state.points is not None
-        states.append(known.setdefault(state.points.yx.tobytes(), state))
+        states.append(known.setdefault(state.need(Points).yx.tobytes(), state))
     return Detections(micrograph, tried, tuple(states))
 
 
@@ -190,9 +189,7 @@ class Sweep:
 
     def points(self, row: int) -> Points:
         """What the workflow in this row found."""
-        points = self.found.states[row].points
-        assert points is not None
-        return points
+        return self.found.states[row].need(Points)
 
     def parameter(self, row: int, name: str) -> float:
         """A parameter of the workflow in this row."""
