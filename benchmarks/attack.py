@@ -41,9 +41,10 @@ import tifffile
 import yaml
 
 from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS
+from scopegym.datasets.readers import load
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 
 SECONDS, NBYTES = 10.0, 4 * 2**30
 #: Imported once here, and not in every child.

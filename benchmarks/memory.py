@@ -61,10 +61,10 @@ def image(kind: str, size: int, folder: Path) -> Path:
 def measured(kind: str, path: Path) -> dict[str, float | str]:
     """What a child process reports: seconds, peak memory [bytes] and what came of it."""
     from scopegym.crystal import Crystal
+    from scopegym.datasets.readers import load
     from scopegym.envs.problem import Problem
     from scopegym.envs.problem import registry as tasks
     from scopegym.experiments.expectations import expect
-    from scopegym.micrograph import load
     from scopegym.workflow import Step, Workflow
 
     start = time.perf_counter()

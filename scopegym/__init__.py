@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 from scopegym import envs, operators, rewards
 from scopegym.crystal import Crystal
+from scopegym.datasets.readers import load
 from scopegym.errors import ScopegymError
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, reward_term
+from scopegym.version import __version__
 from scopegym.workflow import Recipe, Step, Workflow
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "ScopegymError",
     "Step",
     "Workflow",
+    "__version__",
     "envs",
     "load",
     "operator",
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Solving needs the agents and their libraries; whoever only applies operators does not.
+    # Solving needs the agents and their libraries; applying operators does not.
     if name in ("Result", "solve"):
         from scopegym.experiments import solve as module
 

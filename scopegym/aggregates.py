@@ -32,6 +32,8 @@ def interquartile_mean(values: ArrayLike) -> float:
     A quarter of the values, rounded down, is left out at either end. Raises ScopegymError when
     values are missing.
     """
+    # As scipy.stats.trim_mean(values, 0.25), whose checks take 20 times as long: a bootstrap calls
+    # this thousands of times.
     flat = _finite(values).ravel()
     cut = flat.size // 4
     middle = np.partition(flat, (cut, flat.size - cut - 1))[cut : flat.size - cut]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -244,17 +243,3 @@ def _between(low: np.float64, high: np.float64, share: float) -> np.float64:
     """Linear interpolation as NumPy rounds it: from the nearer end."""
     step = high - low
     return high - step * (1 - share) if share >= 0.5 else low + step * share
-
-
-def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
-    """Read an image file: TIFF, PNG, JPEG, NPY, HDF5/EMD, SER, DM3/DM4, MRC, MAT or video.
-
-    ``pixel_size`` with its unit (``"35.2 pm"``) overrides the calibration stored in the file;
-    where neither exists the pixel size stays None. Raises ScopegymError when the file cannot be
-    read as an image.
-    """
-    from scopegym.datasets.readers import read
-    from scopegym.units import parse_pixel_size
-
-    size_nm = None if pixel_size is None else parse_pixel_size(pixel_size)
-    return read(Path(path), pixel_size_nm=size_nm)

@@ -33,6 +33,7 @@ from scopegym.plain import (
 )
 from scopegym.prior import Prior
 from scopegym.units import PIXEL_SIZES_NM
+from scopegym.version import __version__
 
 #: Version of the recipe's layout.
 RECIPE = 1
@@ -362,8 +363,6 @@ def _plain(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python, and of the libraries that can change a result."""
-    from scopegym import __version__
-
     found = {"scopegym": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:

@@ -17,10 +17,11 @@ import scipy.io
 import tifffile
 
 from scopegym.artifacts import Frames, Image, Labels, Points, Source
+from scopegym.datasets.readers import load
 from scopegym.datasets.readers.frames import FileFrames
 from scopegym.errors import ScopegymError
 from scopegym.frames import FrameSource
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 
 RNG = np.random.default_rng(3)
 STACK = RNG.integers(0, 255, (5, 40, 48)).astype(np.uint8)
@@ -187,7 +188,7 @@ def test_a_video_is_decoded_once_when_read_in_order(tmp_path: Path, monkeypatch)
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from scopegym.micrograph import load
+from scopegym import load
 import tifffile, h5py, mrcfile, scopegym.datasets.readers
 
 def peak():

@@ -94,7 +94,7 @@ class Reader:
         self.plugin = registry["brighten_twice"].function.__module__
 
     def read(self, image: Parcel) -> dict[str, Any]:
-        from scopegym.micrograph import load
+        from scopegym.datasets.readers import load
 
         with image.local() as path:
             micrograph = load(path)

@@ -1,4 +1,4 @@
-"""Agents propose workflows and see their scores; the front keeps what no other trial beats."""
+"""Agents propose workflows and see their scores; the front keeps the non-dominated trials."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class Agent:
     ) -> Iterator[Trial]:
         """Yield trials until ``budget`` operator executions are spent.
 
-        Raises ScopegymError when the budget does not pay for the first workflow.
+        Raises ScopegymError when the budget does not cover the first workflow.
         """
         check_budget(problem.task, budget)
         yield from self.function(problem, Budget(problem, budget), np.random.default_rng(rng))
 
 
 def check_budget(task: Task, budget: int) -> None:
-    """Raise ScopegymError when a budget [executions] does not pay for the expert's workflow."""
+    """Raise ScopegymError when a budget [executions] does not cover the expert's workflow."""
     if budget < len(task.expert):
         raise ScopegymError(
             f"A budget of {budget} operator executions is too small: the expert's workflow of "
@@ -111,7 +111,7 @@ def agent(
 
 
 class Front:
-    """Trials that no other trial beats in every term at once.
+    """The Pareto front: trials that no other trial beats in every term at once.
 
     Terms are compared by their goodness (0..1, 1 is best), so that directions do not matter.
     """

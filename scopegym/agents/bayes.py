@@ -25,10 +25,10 @@ NEIGHBOURS = 400
 
 @agent
 def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Fit extremely randomised trees to what was tried and go where improvement is expected.
+    """Bayesian optimisation: extremely randomised trees predict where improvement is expected.
 
-    Several objectives become one by random Chebyshev weights, anew for every proposal (ParEGO,
-    Knowles 2006). Trees, because workflows are choices with parameters that depend on them.
+    Random Chebyshev weights, drawn anew for every proposal, combine several objectives into one
+    (ParEGO, Knowles 2006). Trees suit choices with parameters that depend on them.
     """
     encoding = Encoding(problem.task)
     front = Front(problem.reward)

@@ -36,7 +36,7 @@ NOISE = 1e-6
 
 @agent
 def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Model every term by a Gaussian process and go where the front is expected to grow most.
+    """Bayesian optimisation of BoTorch: Gaussian processes predict where the front grows most.
 
     Growth is the hypervolume of the terms' goodnesses, above no goodness at all: qLogNEHVI (Daulton
     et al. 2021, Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023).

@@ -27,7 +27,7 @@ PATIENCE = 100
 
 @agent
 def evolution(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Mutate the best of a few living workflows, over and over; the oldest dies, not the worst.
+    """Regularised evolution: mutate the best of a few workflows; the oldest one is removed.
 
     So a workflow lasts only by descendants that score well again (Real et al. 2019, Regularized
     Evolution for Image Classifier Architecture Search, algorithm 1).

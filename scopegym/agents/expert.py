@@ -12,7 +12,7 @@ from scopegym.envs.problem import Problem, Trial
 
 @agent(chance=False)
 def expert(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Try the task's expert workflow once: what everything else has to beat."""
+    """Try the task's expert workflow once: the baseline."""
     del rng
     trial = budget.evaluate(problem.task.expert)
     if trial is not None:

@@ -19,8 +19,9 @@ LEAST_LEVELS = 3
 
 @agent(chance=False)
 def grid(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """The expert's workflow; then its most important parameters on the finest regular grid that
-    the rest of the budget pays, all others staying as they are.
+    """Grid search around the expert's workflow, over its most important parameters.
+
+    The grid is regular and as fine as the budget allows. All other parameters keep their values.
     """
     del rng
     task = problem.task

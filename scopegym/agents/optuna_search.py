@@ -35,10 +35,10 @@ PATIENCE = 5
 
 @agent
 def optuna(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Try what is frequent among the best workflows and rare among the others, after Optuna.
+    """Tree-structured Parzen estimator of Optuna.
 
-    Its tree-structured Parzen estimator of the value (Bergstra et al. 2011, Algorithms for
-    Hyper-Parameter Optimization; Watanabe 2023).
+    It tries what is frequent among the best workflows and rare among the others (Bergstra et
+    al. 2011, Algorithms for Hyper-Parameter Optimization; Watanabe 2023).
     """
     # One parameter at a time, so that conditions do no harm. Modelling groups of them together is
     # experimental in Optuna, scored no better (0.924 with either) and took twice as long.
@@ -50,10 +50,10 @@ def optuna(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterat
 
 @agent
 def optuna_nsga2(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Cross and mutate the workflows that no other beats in all terms, after Optuna.
+    """NSGA-II of Optuna: cross and mutate the workflows on the Pareto front.
 
-    Its NSGA-II on the goodnesses of all terms (Deb et al. 2002, A Fast and Elitist Multiobjective
-    Genetic Algorithm).
+    The objectives are the goodnesses of all terms (Deb et al. 2002, A Fast and Elitist
+    Multiobjective Genetic Algorithm).
     """
     sampler = _library().samplers.NSGAIISampler(seed=_seed(rng), population_size=POPULATION)
     yield from _search(problem, budget, rng, sampler, by_terms=True, whole=True)
@@ -61,7 +61,7 @@ def optuna_nsga2(problem: Problem, budget: Budget, rng: np.random.Generator) -> 
 
 @agent
 def optuna_gp(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Model the value by a Gaussian process and go where improvement is expected, after Optuna.
+    """Bayesian optimisation of Optuna: a Gaussian process predicts where improvement is expected.
 
     Its GP sampler over numbers and choices: logarithm of the expected improvement (Ament et al.
     2023, Unexpected Improvements to Expected Improvement for Bayesian Optimization).

@@ -20,7 +20,7 @@ WIDTH = 0.08
 
 @agent(episodes=True)
 def ppo(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Ask the policy that comes with scopegym for this task, then search around its proposal."""
+    """Take the proposal of the task's own policy, then search around it."""
     yield from guided(Policy.shipped(problem.task.name), problem, budget, rng)
 
 

@@ -69,7 +69,7 @@ class Node:
 
 @agent(episodes=True)
 def tree(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Grow a tree of half-written workflows, going on where the best ones came from (PUCT).
+    """Monte Carlo tree search (PUCT) over partly written workflows.
 
     Every workflow is played from its beginning and charged in full, so that its cost compares with
     other agents'; what is known already comes from the cache.

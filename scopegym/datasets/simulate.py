@@ -42,8 +42,9 @@ def simulate_crystal(
     from top to bottom; ``jitter_px`` the standard deviation of each scan line's horizontal
     displacement. The clean image is scaled to 0..1; then come a smooth ``background`` of this
     amplitude, Poisson noise at ``dose`` electrons per pixel of intensity 1, and white Gaussian
-    noise of standard deviation ``noise`` (the 0..1 of paper 000). The micrograph reports a pixel
-    size that is wrong by ``calibration_error`` (0.05: five per cent too long).
+    noise of standard deviation ``noise`` (0..1, as in Barakati et al. 2024, Physics-based reward
+    driven image analysis in microscopy). The micrograph reports a pixel size that is wrong by
+    ``calibration_error`` (0.05: five per cent too long).
 
     ``truth`` holds the columns inside the field, drift included and jitter not, with their
     relative brightness as ``strength``. Same seed, same image.

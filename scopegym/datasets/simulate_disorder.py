@@ -1,7 +1,8 @@
 """Simulated micrographs of a crystal with disordered regions of known shape, as after irradiation.
 
 Inside a region columns are displaced, blurred and dimmed, the weak ones most: the bright ones stay
-visible, as paper 000 describes of irradiated YBa2Cu3O7.
+visible, as Barakati et al. 2024 (Physics-based reward driven image analysis in microscopy) describe
+for irradiated YBa2Cu3O7.
 """
 
 from __future__ import annotations

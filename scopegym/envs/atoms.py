@@ -1,4 +1,6 @@
-"""Task ``atoms``: find the columns of an atomically resolved image."""
+"""Task ``atoms``: find the columns of an atomically resolved image.
+
+After Barakati et al. 2024, Physics-based reward driven image analysis in microscopy."""
 
 from __future__ import annotations
 
@@ -103,6 +105,6 @@ atoms = registry.add(
         ),
         sample=sample,
         nouns=Nouns("columns"),
-        __doc__="Find the columns of an atomically resolved image (paper 000).",
+        __doc__="Find the columns of an atomically resolved image.",
     )
 )

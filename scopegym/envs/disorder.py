@@ -1,4 +1,6 @@
-"""Task ``disorder``: find the regions of a crystal that have lost their order."""
+"""Task ``disorder``: find the regions of a crystal without lattice order.
+
+After Barakati et al. 2024, Physics-based reward driven image analysis in microscopy."""
 
 from __future__ import annotations
 
@@ -105,6 +107,6 @@ disorder = registry.add(
         # Two repeats of the lattice in a third of the field.
         least_field=12.0,
         null=Workflow((*ATOMS, Step("region_mask"))),
-        __doc__="Find the regions of a crystal that have lost their order (paper 000).",
+        __doc__="Find the regions of a crystal without lattice order.",
     )
 )

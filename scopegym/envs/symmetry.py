@@ -1,4 +1,8 @@
-"""Task ``symmetry``: segment an image into regions of equal crystal pattern (paper 003)."""
+"""Task ``symmetry``: segment an image into regions of equal crystal pattern.
+
+After Wang, Freysoldt and Liebscher, Semi-automated segmentation of atomic-resolution microscopy
+images with unsupervised machine learning.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +85,6 @@ symmetry = registry.add(
         # Window and patch on either side, and a pattern of three by three spacings between.
         least_field=10.0,
         null=Workflow((Step("translation_symmetry"), Step("kmeans", {"clusters": 1}))),
-        __doc__="Segment an image into regions of equal crystal pattern (paper 003).",
+        __doc__="Segment an image into regions of equal crystal pattern.",
     )
 )

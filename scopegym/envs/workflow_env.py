@@ -15,6 +15,7 @@ from gymnasium import spaces
 from scopegym import device as devices
 from scopegym.artifacts import Array
 from scopegym.cache import Cache
+from scopegym.datasets.readers import load
 from scopegym.envs.actions import BINS, Actions
 from scopegym.envs.episode import Episode, Rules, Stats
 from scopegym.envs.observation import LIMIT, PICTURES, SIDE, Observer
@@ -22,7 +23,7 @@ from scopegym.envs.problem import Problem, Task, registry
 from scopegym.errors import ScopegymError
 from scopegym.estimation import estimate_prior
 from scopegym.limits import Limits
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
 
 #: What an episode can be about: a problem, or an image whose prior is then estimated.
@@ -106,7 +107,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
     ) -> tuple[dict[str, Array], float, bool, bool, dict[str, Any]]:
         """Take one micro-step."""
         if self.episode is None or self.episode.ended:
-            raise ScopegymError("The episode is over or has not begun: call reset() first.")
+            raise ScopegymError("The episode has ended or has not started: call reset() first.")
         start = time.perf_counter()
         with devices.using(self.device):
             self.episode = self.episode.play(int(action), self.stats)

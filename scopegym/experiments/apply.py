@@ -24,7 +24,8 @@ from scopegym.experiments.collection import Known
 from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.findings import found
 from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
-from scopegym.experiments.outputs import recipe, to_json
+from scopegym.experiments.outputs import to_json
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import break_ties
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile

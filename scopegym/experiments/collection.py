@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scopegym.datasets.readers import SUFFIXES
+from scopegym.datasets.readers import SUFFIXES, load
 from scopegym.envs.problem import Problem, Task
 from scopegym.errors import ScopegymError
 from scopegym.experiments.expectations import Expectation, expect
 from scopegym.frozen import FrozenDict
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -59,6 +59,13 @@ def answer(text: str) -> None:
     except BrokenPipeError:
         _silence(stream)
         raise ClosedPipe from None
+
+
+def show(plain: Mapping[str, Any], lines: Iterable[str], as_json: bool) -> None:
+    """Write what a command did: the object alone, or the lines for people."""
+    from scopegym.experiments.outputs import to_json
+
+    answer(to_json(plain) if as_json else "\n".join(lines) + "\n")
 
 
 def tell(text: str) -> None:

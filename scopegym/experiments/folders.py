@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scopegym import __version__
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.version import __version__
 
 #: The file that makes a folder ours.
 MANIFEST = "scopegym-manifest.json"

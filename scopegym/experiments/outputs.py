@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from scopegym.answers import registry as kinds
-from scopegym.envs.problem import Problem, Trial
 from scopegym.experiments.findings import Outcome
 from scopegym.experiments.folders import Output
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import Result
 from scopegym.experiments.windows import Windowed
 
@@ -50,28 +50,6 @@ def write_result(result: Result, folder: str | Path) -> None:
             recipe(result.problem, result.chosen, **result.recorded), encoding="utf-8"
         )
         (scratch / "result.json").write_text(to_json(result.to_dict()), encoding="utf-8")
-
-
-def recipe(problem: Problem, chosen: Trial, **recorded: Any) -> str:
-    """The chosen workflow as recipe text, with what it was made for, what it scored, and further
-    entries."""
-    micrograph = problem.micrograph
-    return chosen.workflow.to_yaml(
-        prior=problem.prior,
-        task=problem.task.name,
-        reward=problem.reward.to_dict(),
-        image={
-            "name": micrograph.name,
-            "sha256": micrograph.sha256,
-            "shape": list(micrograph.shape),
-            "pixel_size_nm": micrograph.pixel_size_nm,
-        },
-        score={
-            "value": chosen.score.value,
-            "terms": dict(chosen.score.terms),
-        },
-        **recorded,
-    )
 
 
 def write_answer(outcome: Outcome, folder: Path) -> None:

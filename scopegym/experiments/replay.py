@@ -75,8 +75,8 @@ def read_table(path: Path) -> list[Row]:
             _inside(path, name)
         if recipe.stem in found:
             raise ScopegymError(
-                f"Line {number} of the table '{path}' has a second recipe of the name "
-                f"'{recipe.stem}'; results go under these names."
+                f"Line {number} of the table '{path}' has a second recipe named "
+                f"'{recipe.stem}'; results are stored under these names."
             )
         found[recipe.stem] = Row(recipe, image, score)
     return list(found.values())

@@ -17,7 +17,6 @@ from scopegym.answers.base import data_url
 from scopegym.envs.problem import Trial
 from scopegym.experiments.findings import found
 from scopegym.experiments.maps import Map, maps
-from scopegym.experiments.outputs import recipe
 from scopegym.experiments.pictures import (
     PICKS,
     VALUE,
@@ -26,6 +25,7 @@ from scopegym.experiments.pictures import (
     length_name,
     telling_axes,
 )
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import Result
 from scopegym.experiments.templates import render
 from scopegym.experiments.windows import Windowed

@@ -185,7 +185,7 @@ def explore(
     first: Sequence[Workflow] = (),
 ) -> Iterator[Trial]:
     """The agent's trials, after those of finding nothing and of the workflows to try first, where
-    the budget pays for them beside the expert's."""
+    the budget covers them besides the expert's."""
     null = problem.task.null
     for workflow in (*(() if null is None else (null,)), *first):
         if len(workflow) + len(problem.task.expert) <= budget:
@@ -227,7 +227,7 @@ def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:
         )
     if best.score.value < DOUBTFUL:
         terms = ", ".join(f"{name} {value:.2f}" for name, value in best.score.terms.items())
-        doubts.append(f"The best score is only {best.score.value:.2f} ({terms}): look twice.")
+        doubts.append(f"The best score is only {best.score.value:.2f} ({terms}): check the result.")
     return doubts
 
 

@@ -62,9 +62,10 @@ def laplacian_of_gaussian(
 
     ``num_sigma`` scales are tried from ``min_sigma`` to ``max_sigma`` [px]; responses must exceed
     ``threshold`` (in units of the image); of two blobs whose disks of radius sqrt(2) sigma share
-    more than the fraction ``overlap``, the smaller one goes. ``strength`` is the response.
+    more than the fraction ``overlap``, the smaller one is dropped. ``strength`` is the response.
 
-    Equals ``skimage.feature.blob_log`` on the float32 image. Source: paper 000, figure 1(A).
+    Equals ``skimage.feature.blob_log`` on the float32 image. Source: Barakati et al. 2024,
+    Physics-based reward driven image analysis in microscopy, figure 1(A).
     """
     sigmas = sigma_list(min_sigma, max_sigma, num_sigma)
     return _blobs(image, "log", sigmas, _log_plane, threshold, overlap, float(sigmas[-1]))

@@ -44,7 +44,7 @@ Quality = Callable[[Array, Array, int], float]
 
 @operator
 def standardize(features: Features) -> Features:
-    """Give each feature mean 0 and standard deviation 1; one that does not vary becomes 0."""
+    """Give each feature mean 0 and standard deviation 1; a constant feature becomes 0."""
     values = _values(features)
     scaled = np.empty_like(values)
     for columns in _parts(values, axis=1):
@@ -59,10 +59,12 @@ def standardize(features: Features) -> Features:
 
 @operator
 def pca(features: Features, *, components: Annotated[int, Integer(1, 10)] = 5) -> Features:
-    """Project onto the directions of largest variance, as many as there are at most.
+    """Project onto the directions of largest variance (principal components).
 
-    Signs are fixed: the largest coefficient of a component is positive. Values ``[N, components]``
-    keep the units of the features. Source: paper 003, section II.B.
+    Signs are fixed: the largest coefficient of a component is positive. Values ``[N, components]``,
+    or fewer where there are fewer features, keep the units of the features. Source: Wang, Freysoldt
+    and Liebscher, Semi-automated segmentation of atomic-resolution microscopy images with
+    unsupervised machine learning, section II.B.
     """
     if components < 1:
         raise ScopegymError(f"pca needs at least one component, not {components}.")
@@ -83,11 +85,12 @@ def kmeans(
     clusters: Annotated[int, Integer(1, 8)] = 2,
     choose: Annotated[str, Choice(("fixed", "silhouette"))] = "fixed",
 ) -> Labels:
-    """Cluster by K-means; each cluster is a kind of region.
+    """Cluster by K-means; each cluster is one pattern.
 
     ``silhouette`` takes the number from 1 to ``clusters`` with the best silhouette among those
     whose clusters are apart and coherent, 1 if there is none: one pattern is one region. Raises
-    ScopegymError for more clusters than centres. Source: paper 003, section II.C.
+    ScopegymError for more clusters than centres. Source: Wang, Freysoldt and Liebscher (see
+    ``pca``), section II.C.
     """
 
     def fit(values: Array, count: int) -> Callable[[Array], Array]:
@@ -149,7 +152,7 @@ def agglomerative(
     clusters: Annotated[int, Integer(1, 8)] = 2,
     linkage: Annotated[str, Choice(("ward", "average", "complete"))] = "ward",
 ) -> Labels:
-    """Join the most similar clusters until this many are left.
+    """Join the most similar clusters until ``clusters`` are left.
 
     The tree is grown on 2,000 places at most; the others join the cluster with the nearest mean.
     Raises ScopegymError for more clusters than centres.
@@ -171,7 +174,7 @@ def agglomerative(
 def majority_smooth(
     labels: Labels, *, radius: Annotated[float, Scale(0.1, 2.0, log=True)] = 0.5
 ) -> Labels:
-    """Give each pixel the most frequent label within ``radius`` [px], its own in a tie."""
+    """Give each pixel the most frequent label within ``radius`` [px]; in a tie it keeps its own."""
     import cv2
 
     if not (math.isfinite(radius) and radius > 0):
@@ -204,7 +207,7 @@ def majority_smooth(
 def drop_small(
     labels: Labels, *, size: Annotated[float, Scale(0.25, 6.0, log=True)] = 1.5
 ) -> Labels:
-    """Give connected regions smaller than a square of side ``size`` [px] to the nearest others.
+    """Merge connected regions smaller than a square of side ``size`` [px] into the nearest others.
 
     The largest region stays whatever its size.
     """
@@ -329,7 +332,7 @@ def projected(values: Array, mean: Array, axes: Array) -> Array:
 
 def _values(features: Features) -> Array:
     if features.empty:
-        raise ScopegymError("There are no features: no centre, or nothing known of any.")
+        raise ScopegymError("There are no features: no centre has values.")
     return features.values
 
 

@@ -1,4 +1,4 @@
-"""Image and points to features: what every column looks like, and how its neighbours lie."""
+"""Image and points to features: the image around every column, and its neighbours."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ BATCH = 2048
 def patches(
     image: Image, points: Points, *, window: Annotated[float, Scale(0.2, 2.0, log=True)] = 0.5
 ) -> Features:
-    """Take the square of half-side ``window`` [px] around each point, to a fraction of a pixel.
+    """Describe each point by the image around it: a square of half-side ``window`` [px].
 
-    Values ``[N, (2 s + 1)^2]`` are intensities, row by row, one pixel apart or, where that would be
-    more than 12 samples from the middle to the edge, further apart and averaged over that distance.
-    Points whose square reaches beyond the image have none. Raises ScopegymError where all do.
-    Source: paper 000, patches centred on atoms.
+    Values ``[N, (2 s + 1)^2]`` are intensities, row by row, centred to a fraction of a pixel.
+    Samples are one pixel apart. Where that would be more than 12 from the middle to the edge, they
+    are further apart and averaged over that distance. Points whose square extends beyond the image
+    have none. Raises ScopegymError where all do. Source: Barakati et al. 2024, Physics-based reward
+    driven image analysis in microscopy (patches centred on atoms).
     """
     if not (math.isfinite(window) and window > 0):
         raise ScopegymError(f"patches needs a positive window, not {window:g} px.")
@@ -61,12 +62,12 @@ def patches(
 def neighbour_geometry(
     points: Points, prior: Prior, *, neighbours: Annotated[int, Integer(3, 12)] = 6
 ) -> Features:
-    """Distances to the nearest other points, and the angles between them as seen from each point.
+    """Describe each point by the distances to its nearest neighbours and the angles between them.
 
     Values ``[N, 2 K]``: K distances in spacings, then the K angles between neighbours next to each
-    other in direction [rad], both ascending; so shifts, turns and magnification change nothing.
+    other in direction [rad], both ascending; so shifts, rotations and magnification change nothing.
     Points nearer to the border than to the last of these neighbours have none: another neighbour
-    may lie beyond. Raises ScopegymError where that holds for all.
+    may lie outside. Raises ScopegymError where that holds for all.
     """
     from scipy.spatial import KDTree
 

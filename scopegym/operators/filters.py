@@ -52,7 +52,7 @@ def background_subtract(
     method: Annotated[str, Choice(("gaussian", "rolling_ball"))] = "gaussian",
     radius: Annotated[float, Scale(0.6, 4.0, log=True)] = 1.5,
 ) -> Image:
-    """Subtract a slowly varying background, keeping the image's mean.
+    """Subtract a slowly varying background; the image's mean stays.
 
     ``gaussian``: a Gaussian of standard deviation ``radius`` [px]. ``rolling_ball``: what a ball
     of that radius, as high as the normalised range, reaches from below (Sternberg 1983).
@@ -122,7 +122,7 @@ def bandpass(
 
 @operator
 def denoise_tv(image: Image, *, weight: Annotated[float, Real(0.01, 1.0, log=True)] = 0.1) -> Image:
-    """Remove noise while keeping edges: total variation, more of it with a larger weight.
+    """Remove noise and keep edges (total variation); a larger weight removes more.
 
     Source: Chambolle 2004, as in scikit-image.
     """
@@ -135,7 +135,7 @@ def denoise_tv(image: Image, *, weight: Annotated[float, Real(0.01, 1.0, log=Tru
 def denoise_nlm(
     image: Image, *, strength: Annotated[float, Real(0.4, 2.0, log=True)] = 0.8
 ) -> Image:
-    """Average patches that look alike (non-local means), patches of 5 px within 5 px.
+    """Average similar patches (non-local means): patches of 5 px within 5 px.
 
     ``strength`` is in multiples of the noise level, which is estimated from the image
     (Buades 2005; Donoho's wavelet estimate of the noise).

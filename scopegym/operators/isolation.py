@@ -28,7 +28,7 @@ class Call:
     """A function to call in the other process, and what holds for it there."""
 
     name: str
-    function: Callable[..., Any]
+    function: Operator | Callable[..., Any]
     resources: Mapping[str, Resource]
     weights: Mapping[str, Path]
     device: str
@@ -43,7 +43,8 @@ class Call:
             if self.parameters is None:
                 return None
             with limits.within_memory(self.nbytes, self.name):
-                return self.function(*self.inputs, **self.parameters, **loaded)
+                function = getattr(self.function, "function", self.function)
+                return function(*self.inputs, **self.parameters, **loaded)
 
 
 class Runner:
@@ -119,24 +120,13 @@ def _ask(
     return answer.result()
 
 
-def _portable(operator: Operator) -> Callable[..., Any]:
-    """The operator's function, by name where the other process has its module."""
+def _portable(operator: Operator) -> Operator | Callable[..., Any]:
+    """The operator, which travels by name, where the other process has its module; else its
+    function."""
     module = operator.function.__module__
     if module.partition(".")[0] == "scopegym" or module in registry.loaded:
-        return Named(operator.name)
+        return operator
     return operator.function
-
-
-@dataclass(frozen=True)
-class Named:
-    """The function of a registered operator."""
-
-    name: str
-
-    def __call__(self, *inputs: Any, **parameters: Any) -> Any:
-        from scopegym.operators.base import registry as operators
-
-        return operators[self.name].function(*inputs, **parameters)
 
 
 def _started() -> Subprocess:

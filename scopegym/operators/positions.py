@@ -30,9 +30,9 @@ def refine_positions(
     """Move each position to the centre of its column, to a fraction of a pixel.
 
     ``gaussian`` fits a round 2-D Gaussian on a constant background by least squares within
-    ``radius`` [px]; ``centre_of_mass`` takes the centroid of what exceeds the window's minimum. A
-    position that would leave its window, or whose column would be a hole, stays where it was. A
-    position outside the image is dropped, and so is a column whose centre turns out to lie there.
+    ``radius`` [px]; ``centre_of_mass`` takes the centroid of the intensity above the window's
+    minimum. A position that would leave its window, or whose column would be a hole, is not moved.
+    A position outside the image is dropped, before or after refining.
     """
     if not radius > 0:
         raise ScopegymError(f"refine_positions needs a positive radius, not {radius:g} px.")
@@ -172,7 +172,7 @@ def _normal_equations(
 
 @operator
 def merge_close(points: Points, *, distance: Annotated[float, Scale(0.1, 0.9)] = 0.4) -> Points:
-    """Join points closer than ``distance`` [px] to a stronger one into their mean position."""
+    """Merge points closer than ``distance`` [px] to a stronger point into their mean position."""
     from scipy.spatial import KDTree
 
     if len(points) < 2:

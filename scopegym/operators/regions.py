@@ -1,4 +1,4 @@
-"""Points to regions: kinds of columns, columns unlike their kind, and the regions they fill."""
+"""Points to regions: classes of columns, outliers, and the regions that they fill."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def gmm_points(
     """Give each point its class and log-likelihood under a mixture of Gaussians of the features.
 
     Classes count from 0 in the order of their mean strength, brightest first; the likelihood is
-    that of the whole mixture. A point takes the features of the nearest centre; without one within
-    half of the centres' own spacing it is left out. There are at most as many classes as different
-    features. Raises ScopegymError where fewer than two points are left, and for more than 64
-    features. Source: paper 000, GMM on
-    patches centred on atoms.
+    that of the whole mixture. A point takes the features of the nearest centre. A point without a
+    centre within half of the centres' own spacing is left out. There are at most as many classes as
+    different features. Raises ScopegymError where fewer than two points are left, and for more than
+    64 features. Source: Barakati et al. 2024, Physics-based reward driven image analysis in
+    microscopy (GMM on patches centred on atoms).
     """
     if classes < 1:
         raise ScopegymError(f"gmm_points needs at least 1 class, not {classes}.")
@@ -100,7 +100,7 @@ def by_strength(clusters: Array, strength: Array) -> Array:
 
 @operator
 def select_class(points: Points, *, rank: Annotated[int, Integer(0, 7)] = 0) -> Points:
-    """Keep the points of one class, counted from the brightest: one sub-lattice.
+    """Keep the points of one class (one sublattice), counted from the brightest.
 
     A rank beyond the last class takes the last. Outliers are of no class.
     """
@@ -117,18 +117,21 @@ def likelihood_outliers(
     threshold: Annotated[float, Real(1.0, 20.0, log=True)] = 4.0,
     neighbours: Annotated[int, Integer(0, 12)] = 6,
 ) -> Points:
-    """Take points out of their class whose likelihood is too low: their class becomes -1.
+    """Mark points whose likelihood is too low as outliers: their class becomes -1.
 
-    What counts is the median log-likelihood of each point and this many nearest others: disorder
-    fills regions, and a median keeps their edges. Too low is what lies further below the median of
-    all than ``threshold`` standard deviations, by the quartile above it: outliers lie below, so up
-    to half of the points may be some. Raises ScopegymError for points without likelihood. Source:
-    paper 000, threshold of the GMM.
+    A point is judged by the median log-likelihood of itself and this many nearest others: disorder
+    fills regions, and a median keeps their edges. It is too low if it lies more than ``threshold``
+    standard deviations below the median of all points. The upper quartile gives the standard
+    deviation, because outliers lie below; so up to half of the points may be outliers. Raises
+    ScopegymError for points without likelihood. Source: Barakati et al. 2024, Physics-based reward
+    driven image analysis in microscopy (threshold of the GMM).
     """
     if not len(points):
         return points
     if not np.isfinite(points.log_likelihood).all():
-        raise ScopegymError("likelihood_outliers needs points with likelihoods: gmm_points first.")
+        raise ScopegymError(
+            "likelihood_outliers needs points with likelihoods: put gmm_points before it."
+        )
     if not (math.isfinite(threshold) and threshold > 0 and neighbours >= 0):
         raise ScopegymError(
             f"likelihood_outliers needs a positive threshold and no negative number of neighbours, "
@@ -155,11 +158,12 @@ def _smoothed(points: Points, neighbours: int) -> Array:
 
 @operator
 def region_mask(points: Points, *, dilation: Annotated[float, Scale(0.0, 1.0)] = 0.25) -> Labels:
-    """Draw the regions that outliers fill: 0 elsewhere, then from 1 by area, the largest first.
+    """Draw the regions that outliers fill, numbered from 1 by area, largest first; 0 elsewhere.
 
     A pixel belongs to the nearest point; the pixels of all outliers are widened by ``dilation``
     [px], and those that touch are one region. Points of class -1 are outliers; without any there
-    is no region. Source: paper 000, masks slightly dilated and their connected regions labelled.
+    is no region. Source: Barakati et al. 2024, Physics-based reward driven image analysis in
+    microscopy (masks slightly dilated, connected regions labelled).
     """
     if not (math.isfinite(dilation) and dilation >= 0):
         raise ScopegymError(f"region_mask needs a dilation from 0 px on, not {dilation:g}.")

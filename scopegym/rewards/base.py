@@ -47,7 +47,8 @@ class Term:
         return float(self.function(*arguments))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return registry.__getitem__, (self.name,)
+        # Between processes a term travels by name: its function's name leads to itself.
+        return _named, (self.name,)
 
     @property
     def worst(self) -> float:
@@ -82,6 +83,10 @@ class Term:
 
 #: All reward terms by name.
 registry: Registry[Term] = Registry("reward term")
+
+
+def _named(name: str) -> Term:
+    return registry[name]
 
 
 def reward_term(

@@ -11,12 +11,13 @@ from scopegym.rewards.base import reward_term
 
 @reward_term(direction="minimize", bounds=(0.0, 1.0), needs=("count",))
 def count_error(points: Points, prior: Prior) -> float:
-    """|N - N_expected| / N_expected in the inner region (|QC| of paper 000, equation 1).
+    """Relative error of the number of columns, |N - N_expected| / N_expected, in the inner region.
 
     Columns closer than half a spacing to the border do not count; from there their weight rises
     smoothly to 1 over the longest lattice period and one spacing. A hard edge counts a perfect
-    lattice up to a row too many or too few; this ramp counts it right within 2 % wherever it lies
-    and however it is turned, in fields of three periods and more.
+    lattice up to a row too many or too few. This ramp is right within 2 % for every position and
+    rotation of the lattice, in fields of three periods and more. Source: |QC| in Barakati et al.
+    2024, Physics-based reward driven image analysis in microscopy, equation 1.
     """
     if prior.count is None:
         return float("nan")

@@ -1,5 +1,5 @@
-"""Claims: what is called disordered has lost the lattice and nothing else has; it is compact, has a
-short outline, and is no more of the field than it can be."""
+"""Claims: the mask covers the regions without lattice order, and only those; they are compact, have
+a short outline, and cover a plausible share of the field of view."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ MOST = 0.5
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def disorder_evidence(source: Source, labels: Labels, prior: Prior) -> float:
-    """How well the regions agree with where the untouched image departs from its own repeats.
+    """Overlap of the regions with the places where the original image departs from its own repeats.
 
     A column that is displaced, blurred or dimmed differs from those one lattice vector away.
     Squared differences to the nearest repeats, averaged over about four columns and in units of the
-    contrast around, are held against those of the rest of the image; the limit lies part of the way
-    to the highest ones, on a logarithmic scale, and beyond what noise does.
-    Agreement is intersection over union, where places count by their distance from the limit. An
-    empty map is credited with what three by three certain spacings weigh, the less the more
-    departs: so calling nothing disordered is right where hardly anything is. Where no lattice
-    stands out of the image there is no order to lose, and nothing is known: 0.
+    local contrast, are compared with those of the rest of the image. The limit lies part of the way
+    to the highest ones, on a logarithmic scale, and above the effect of noise. Agreement is
+    intersection over union, where places count by their distance from the limit. An empty map is
+    credited with the weight of three by three certain spacings; the credit falls as more departs.
+    So an empty map is right where hardly anything is disordered. Without a lattice in the image
+    nothing can be said: 0.
     """
     departure = cache.current().get(
         ("departure", source.key, prior.scale_px), lambda: _Departure.of(source, prior.scale_px)
@@ -74,11 +74,12 @@ def disorder_evidence(source: Source, labels: Labels, prior: Prior) -> float:
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def compactness(labels: Labels, prior: Prior) -> float:
-    """4 pi A / P^2 of all regions together (paper 000, equation 3): 1 for a single disk.
+    """Compactness of all regions together, 4 pi A / P^2: 1 for a single disk.
 
-    Area and outline are summed over the regions. The exponent is 2, as only that has no unit: it
-    does not depend on the size of the image or of the regions. Where nothing is disordered nothing
-    is spread out: 1.
+    Area A and outline P are summed over the regions. The exponent is 2, because only then the value
+    has no unit: it does not depend on the size of the image or of the regions. Without regions it
+    is 1. Source: Barakati et al. 2024, Physics-based reward driven image analysis in microscopy,
+    equation 3.
     """
     del prior
     mask = disordered(labels)
@@ -88,9 +89,11 @@ def compactness(labels: Labels, prior: Prior) -> float:
 
 @reward_term(direction="minimize", bounds=(0.0, LONGEST))
 def perimeter(labels: Labels, prior: Prior) -> float:
-    """Length of the outlines of all regions in units of the mean side of the image (paper 000).
+    """Length of the outlines of all regions in units of the mean side of the image.
 
-    The image's own border counts where a region reaches it: so the whole image is no way out.
+    The image's own border counts where a region touches it, so that marking everything is
+    penalised. Source: Barakati et al. 2024, Physics-based reward driven image analysis in
+    microscopy.
     """
     del prior
     mask = disordered(labels)
@@ -99,8 +102,10 @@ def perimeter(labels: Labels, prior: Prior) -> float:
 
 @reward_term(direction="minimize", bounds=(0.0, 0.5))
 def disordered_fraction(labels: Labels, prior: Prior) -> float:
-    """By how much the share of the field in regions lies outside its range: the prior's, or 0 to a
-    half."""
+    """Distance of the disordered share of the field of view from its expected range.
+
+    The range is that of the prior, or 0 to a half.
+    """
     low, high = prior.disordered or (0.0, MOST)
     share = float(disordered(labels).mean())
     return max(low - share, share - high, 0.0)

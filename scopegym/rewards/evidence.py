@@ -1,4 +1,4 @@
-"""Claim: the positions sit on the image's own columns."""
+"""Claim: the positions lie on the image's own columns."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LEAST_ATTAINABLE = 0.1
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def image_evidence(source: Source, points: Points, prior: Prior) -> float:
-    """How much more often than by chance a position is more column-like than a random place.
+    """How much more column-like the positions are than random places of the image.
 
-    Both are judged by a difference of Gaussians of the untouched image. With P the probability
+    Both are judged by a difference of Gaussians of the original image. With P the probability
     that a position has the higher response, the term is 2 P - 1 relative to the same figure for
     the expected number of the most column-like places of this image: 1 is as good as the image
     allows, 0 is chance. Without this term the right lattice shifted by half a cell is as good as
-    the truth. Where a lattice is expected and none stands out of the image, there is no column to
-    sit on: the term falls to 0 as what repeats of the response falls to what repeats in noise.
+    the truth. If a lattice is expected but the image shows none, there are no columns: the term
+    falls to 0 as the repeating part of the response falls to that of noise.
     """
     inner = points.yx[points.inner(prior.scale_px / 2)]
     if not len(inner):

@@ -26,13 +26,13 @@ NEIGHBOURS, SURROUNDINGS = 4.0, 9
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def pattern_consistency(source: Source, labels: Labels, prior: Prior) -> float:
-    """Share of the places whose label can be told from their pattern.
+    """Share of the places whose label can be predicted from their pattern.
 
-    Patterns are learned well inside the regions, and for a smaller part anywhere in them, on one
-    half of a chequerboard of blocks, and tried on all of the other by linear discriminants, with
-    the labels' shares as priors. Two labels of one pattern cannot be told apart: only the larger
-    is right. So it falls as the share of right pixels does, which too many labels, ragged ones and
-    strips along boundaries cost. An undivided image gets 1.
+    Linear discriminants with the labels' shares as priors learn the patterns on one half of a
+    chequerboard of blocks: well inside the regions, and for a smaller part anywhere in them. They
+    are tested on all of the other half. Two labels of one pattern cannot be told apart: only the
+    larger is right. So the term falls with the share of right pixels: too many labels, ragged
+    labels and strips along boundaries lower it. An undivided image gets 1.
     """
     try:
         features = held_out(source, prior)

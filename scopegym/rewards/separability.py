@@ -1,4 +1,4 @@
-"""Claim: the regions differ in pattern, and each is alike within."""
+"""Claim: the regions differ in pattern, and each region has one pattern."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from scopegym.rewards.base import reward_term
 PATCH, REACH, STRIDE = 1.25, 1.6, 0.5
 #: Shifts per patch: a number that no workflow's descriptor uses, so that the features are others.
 SHIFTS = 36
-#: Directions of largest variance that are kept, as in paper 003; the rest is mostly noise.
+#: Directions of largest variance that are kept, as in Wang et al. (see ``separability``); the rest
+#: is mostly noise.
 COMPONENTS = 5
 #: Places at most; in larger images, from about 4,000 spacings squared on, they are further apart.
 MOST_PLACES = 2**22
@@ -85,7 +86,7 @@ class HeldOut:
 
 
 def held_out(source: Source, prior: Prior) -> HeldOut:
-    """Translation scores of the untouched image, reduced to five components; kept in the cache.
+    """Translation scores of the original image, reduced to five components; kept in the cache.
 
     Raises ScopegymError when the image is too small for one patch.
     """
@@ -110,15 +111,16 @@ def _held_out(source: Source, spacing: float) -> HeldOut:
 
 @reward_term(direction="maximize", bounds=(0.0, 1.0))
 def separability(source: Source, labels: Labels, prior: Prior) -> float:
-    """What the labels explain of what distant places have in common, as a share of right places.
+    """Share of right labels, estimated from how much of the shared pattern the labels explain.
 
-    Features that the workflow has not seen are compared over one patch's distance, where noise
-    is independent: what a feature has in common with its neighbour is pattern, and its neighbour's
-    label explains of that as much as the mean under this label has in common with it. Of two equal
-    patterns with a share e of wrong labels that is (1 - 2e)^2 of the whole, so that (1 + root) / 2
-    is the share of right ones. An undivided image explains nothing and gets 0.5; splitting one
-    pattern by its noise does not pay. After Fisher's separability of paper 003, equation 4, which
-    holds the same means against the variance, noise included.
+    Features that the workflow has not seen are compared over one patch's distance. Noise is
+    independent at that distance, so the covariance of two places is due to the pattern. The labels
+    explain the part of it that the mean under the neighbour's label shares. For two equal patterns
+    with a share e of wrong labels this part is (1 - 2e)^2, so (1 + root) / 2 is the share of right
+    labels. An undivided image explains nothing and gets 0.5; splitting one pattern by its noise
+    does not increase the term. After Fisher's separability (Wang, Freysoldt and Liebscher,
+    Semi-automated segmentation of atomic-resolution microscopy images with unsupervised machine
+    learning, equation 4), which compares the same means with the variance, noise included.
     """
     try:
         features = held_out(source, prior)

@@ -19,8 +19,11 @@ TOO_FAR = 1.35
 
 @reward_term(direction="minimize", bounds=(0.0, 1.0))
 def spacing_error(points: Points, prior: Prior) -> float:
-    """Share of inner columns whose four nearest neighbours are too close (ER of paper 000,
-    equation 2): sum of the distances below 0.8 of the smallest expected sum."""
+    """Share of inner columns whose four nearest neighbours are too close.
+
+    Too close: the sum of the distances is below 0.8 of the smallest expected sum. Source: ER in
+    Barakati et al. 2024, Physics-based reward driven image analysis in microscopy, equation 2.
+    """
     low, _ = expected_sums(prior)
     sums = _inner_sums(points, prior.scale_px / 2)
     return _share(sums < TOO_CLOSE * low)
@@ -28,11 +31,11 @@ def spacing_error(points: Points, prior: Prior) -> float:
 
 @reward_term(direction="minimize", bounds=(0.0, 1.0))
 def spacing_excess(points: Points, prior: Prior) -> float:
-    """Share of inner columns whose four nearest neighbours are too far: sum of the distances
-    above 1.35 of the largest expected sum.
+    """Share of inner columns whose four nearest neighbours are too far.
 
-    Inner means here that all four neighbours lie within the image too, as far as the field allows:
-    two spacings in the middle are always looked at.
+    Too far: the sum of the distances is above 1.35 of the largest expected sum. Inner means here
+    that all four neighbours lie within the image too. In a small field of view the middle two
+    spacings always count.
     """
     _, high = expected_sums(prior)
     # The widest hole of a honeycomb is two spacings across: a smaller region may hold no column.

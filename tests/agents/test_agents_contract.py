@@ -21,11 +21,12 @@ from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.micrograph import Micrograph
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
-from scopegym.prior import Prior
 from scopegym.space import Real
+from scopegym.testing import AGENT_CHECKS
+from scopegym.testing.agents import traces
+from scopegym.testing.base import Check
 from scopegym.workflow import Step, Workflow
 
 #: The libraries that extras bring; their agents are tested where they are installed.
@@ -36,8 +37,6 @@ EXTRAS = {
     "optuna_nsga2": "optuna",
 }
 AGENTS = sorted(name for name in agents if find_spec(EXTRAS.get(name, "scopegym")))
-#: Agents without chance in them: the same trials whatever the seed.
-FIXED = {name for name in agents if not agents[name].chance}
 #: Agents that write workflows as the environment does, operators in any order and often repeated,
 #: and leave out an operator that fails instead of failing as a whole.
 FREE = {name for name in agents if agents[name].episodes}
@@ -52,18 +51,8 @@ def make_problem(noise: float = 0.2) -> Problem:
     return Problem(micrograph, projection.prior((96, 96), pixel_size_nm=size), ATOMS)
 
 
-def pure_noise() -> Problem:
-    pixels = np.random.default_rng(0).normal(0, 1, (80, 80))
-    prior = Prior(8.0, 100.0, (32.0,), ((8.0, 0.0), (0.0, 8.0)))
-    return Problem(Micrograph(pixels, name="noise"), prior, ATOMS)
-
-
 def search(name: str, problem: Problem, budget: int = BUDGET, seed: int = 0) -> list[Trial]:
     return list(agents[name].search(problem, budget, seed))
-
-
-def traces(trials: list[Trial]) -> list[tuple[str, float]]:
-    return [(str(trial.workflow), trial.score.value) for trial in trials]
 
 
 @pytest.fixture
@@ -90,8 +79,9 @@ def found() -> dict[str, list[Trial]]:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_agent_says_what_it_does(name: str):
-    assert agents[name].name == name and agents[name].__doc__.strip()
+@pytest.mark.parametrize("check", AGENT_CHECKS, ids=lambda check: check.__name__)
+def test_contract(name: str, check: Check):
+    check(agents[name])
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -100,15 +90,6 @@ def test_executions_before_cache_hits_stay_within_the_budget(name: str, found):
     assert trials
     assert all(trial.executions == len(trial.workflow) for trial in trials)
     assert sum(trial.executions for trial in trials) <= BUDGET
-
-
-@pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize("budget", [3, 4, 5, 7])
-def test_smallest_budgets_give_at_least_one_trial_and_are_kept(name: str, budget: int):
-    for seed in range(4):
-        trials = search(name, make_problem(), budget, seed)
-        assert trials
-        assert sum(trial.executions for trial in trials) <= budget
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -140,24 +121,9 @@ def test_most_of_the_budget_is_spent(name: str, found):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_same_seed_same_trials(name: str, found):
-    assert traces(search(name, make_problem())) == traces(found[name])
-
-
-@pytest.mark.parametrize("name", AGENTS)
 def test_generator_and_seed_are_the_same_beginning(name: str, found):
     trials = agents[name].search(make_problem(), BUDGET, np.random.default_rng(0))
     assert traces(list(trials)) == traces(found[name])
-
-
-@pytest.mark.parametrize("name", sorted(set(AGENTS) - FIXED))
-def test_other_seed_other_trials(name: str, found):
-    assert traces(search(name, make_problem(), seed=1)) != traces(found[name])
-
-
-@pytest.mark.parametrize("name", sorted(FIXED))
-def test_agents_without_chance_ignore_the_seed(name: str, found):
-    assert traces(search(name, make_problem(), seed=1)) == traces(found[name])
 
 
 PROGRAM = """
@@ -190,27 +156,11 @@ def test_proposals_lie_in_the_tasks_space(name: str, found):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_scores_come_out_again(name: str, found):
-    fresh = make_problem()
-    for trial in found[name]:
-        again = fresh.evaluate(trial.workflow)
-        assert again.score.value == trial.score.value
-        assert dict(again.score.terms) == dict(trial.score.terms)
-
-
-@pytest.mark.parametrize("name", AGENTS)
 def test_trials_come_one_by_one(name: str):
     trials = agents[name].search(make_problem(), BUDGET, 0)
     first = next(trials)
     assert first.executions <= BUDGET
     trials.close()
-
-
-@pytest.mark.parametrize("name", AGENTS)
-def test_pure_noise_is_searched_to_the_end(name: str):
-    trials = search(name, pure_noise())
-    assert trials
-    assert all(0 <= trial.score.value <= 1 for trial in trials)
 
 
 @pytest.mark.parametrize("name", AGENTS)

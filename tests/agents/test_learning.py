@@ -9,9 +9,10 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
-from scopegym.agents.learning.host import EnvSpec, Host, Stream
+from scopegym.agents.learning.host import EnvSpec, Fragment, Host, Stream
 from scopegym.agents.learning.network import weights_of
 from scopegym.agents.learning.ppo import FragmentPPO
 from scopegym.agents.learning.vec_env import MAX_DEATHS, RayVecEnv
@@ -75,11 +76,86 @@ def test_hosts_play_what_the_network_says(model):
     taken = chances[np.arange(80), fragment.actions.reshape(-1)]
     assert np.allclose(taken, fragment.log_probabilities.reshape(-1), atol=1e-5)
     assert np.allclose(values, fragment.values.reshape(-1), atol=1e-5)
+    # What follows the last step is what an unfinished episode is bootstrapped from.
+    assert np.allclose(fragment.last_values, Network(weights)(host.observations)[1])
+    assert (fragment.last_starts == host.starts).all()
     # An episode begins at the first step and after every one that ended.
     assert fragment.starts[0].all()
     ended = int(fragment.starts[1:].sum()) + int(fragment.last_starts.sum())
     assert ended == len(fragment.episodes) > 0
     assert all(1 <= executions <= 3 or earned == 0 for earned, executions in fragment.episodes)
+
+
+def fragment_of(env, number, rewards, values, starts, last_values, last_starts) -> Fragment:
+    """A fragment of two environments with these figures, each given environment by environment."""
+    steps, actions = np.array(rewards).T.shape[0], env.action_space.n
+    rows = {
+        key: np.zeros((steps, 2, *s.shape), s.dtype) for key, s in env.observation_space.items()
+    }
+    rows["features"][..., 0] = np.arange(2 * steps).reshape(steps, 2) + 100 * number
+    return Fragment(
+        observations=rows,
+        actions=np.arange(2 * steps).reshape(steps, 2) + 10 * number,
+        rewards=np.array(rewards, np.float32).T,
+        starts=np.array(starts, bool).T,
+        values=np.array(values, np.float32).T,
+        log_probabilities=-np.arange(2.0 * steps).reshape(steps, 2) - 10 * number,
+        masks=np.ones((steps, 2, actions), bool),
+        last_values=np.array(last_values, np.float32),
+        last_starts=np.array(last_starts, bool),
+        episodes=[],
+        executions=3,
+    )
+
+
+def test_advantages_and_returns_of_fragments_are_those_computed_by_hand():
+    """Generalised advantage estimation (Schulman et al. 2016) with gamma 0.5 and lambda 0.8.
+
+    delta = r + 0.5 V(next) (1 - ended) - V and A = delta + 0.4 A(next) (1 - ended). An episode
+    ended with step t where step t + 1 starts one; what follows the last step is ``last_values``
+    unless ``last_starts``. Guards against: starts shifted by a step, values carried over the end of
+    an episode, a wrong or missing bootstrap value, environments that change places.
+    """
+    env = RayVecEnv(SPEC, 2, 2, backend="serial")
+    model = make_model(env, gamma=0.5, gae_lambda=0.8)
+    model.n_steps = 4
+    first = fragment_of(
+        env,
+        0,
+        rewards=[(1, 2, 0, 4), (0, 1, 3, 2)],
+        values=[(0.5, 1, 2, 1), (1, 2, 0, 4)],
+        starts=[(1, 0, 1, 0), (0, 0, 0, 1)],
+        last_values=(3, 10),
+        last_starts=(0, 1),
+    )
+    second = fragment_of(
+        env,
+        1,
+        rewards=[(5, 0, 0, 0), (0, 0, 1, 0)],
+        values=[(1, 1, 1, 1), (2, 2, 0, 2)],
+        starts=[(1, 1, 0, 0), (0, 0, 1, 0)],
+        last_values=(2, 4),
+        last_starts=(0, 0),
+    )
+    env.fragments = lambda *_: [first, second]
+    buffer = type(model.rollout_buffer)(
+        4, env.observation_space, env.action_space, "cpu", gamma=0.5, gae_lambda=0.8, n_envs=4
+    )
+    callback = CallbackList([])
+    callback.init_callback(model)
+    assert model.collect_rollouts(env, callback, buffer, 4)
+    expected = [(1.4, 1, 0.3, 4.5), (0.08, 0.2, 3, -2), (4, -0.7, -0.5, 0), (-1.8, -2, 2, 0)]
+    assert np.allclose(buffer.advantages.T, expected)
+    returns = [(1.9, 2, 2.3, 5.5), (1.08, 2.2, 3, 2), (5, 0.3, 0.5, 1), (0.2, 0, 2, 2)]
+    assert np.allclose(buffer.returns.T, returns)
+    # Each environment keeps its column, in which its own actions and observations lie.
+    assert buffer.actions[:, :, 0].T.tolist() == [
+        [0, 2, 4, 6], [1, 3, 5, 7], [10, 12, 14, 16], [11, 13, 15, 17]
+    ]  # fmt: skip
+    assert (buffer.log_probs == -buffer.actions[:, :, 0]).all()
+    assert buffer.observations["features"][1, :, 0].tolist() == [2, 3, 102, 103]
+    assert model.num_timesteps == 16 and model.executions == 6
+    env.close()
 
 
 def test_fragments_follow_each_other_without_a_gap(model):

@@ -24,9 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scopegym.artifacts import Points
-from scopegym.datasets.readers import SUFFIXES, read
+from scopegym.datasets.readers import SUFFIXES, load, read
 from scopegym.errors import ScopegymError
-from scopegym.micrograph import load
 
 GREY = (np.arange(40 * 32, dtype=np.uint32) * 7 % 251).reshape(40, 32).astype(np.uint8)
 STACK = np.stack([GREY, GREY[::-1], GREY[:, ::-1]])

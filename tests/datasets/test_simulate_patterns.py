@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from scopegym.artifacts import Image, Labels
-from scopegym.datasets.simulate_patterns import (
+from scopegym.datasets.patterns import (
     PLANE_GROUPS,
     Pattern,
-    disk,
-    grains,
-    halves,
     lattice,
     plane_group,
     plane_group_pattern,
+)
+from scopegym.datasets.simulate_patterns import (
+    disk,
+    grains,
+    halves,
     simulate_patterns,
-    stripes,
     tilt_boundary,
     twin,
     two_grains,
@@ -171,7 +172,6 @@ def test_a_twin_mirrors_its_matrix_and_a_fault_skips_a_layer() -> None:
 def test_region_maps() -> None:
     assert halves((4, 6)).tolist() == [[0, 0, 0, 1, 1, 1]] * 4
     assert halves((4, 6), 0).tolist() == [[0] * 6] * 2 + [[1] * 6] * 2
-    assert np.unique(stripes((5, 90), (20, -20))).tolist() == [0, 1, 2]
     assert disk((41, 41), 10).sum() == pytest.approx(np.pi * 100, rel=0.05)
     assert len(np.unique(grains((80, 80), 7, seed=1))) == 7
     np.testing.assert_array_equal(grains((80, 80), 7, seed=1), grains((80, 80), 7, seed=1))

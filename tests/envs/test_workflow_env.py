@@ -32,6 +32,8 @@ from scopegym.limits import Limits
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
 from scopegym.space import Real
+from scopegym.testing import TASK_CHECKS
+from scopegym.testing.base import Check
 from scopegym.workflow import Step
 
 TASKS = sorted(tasks)
@@ -89,12 +91,9 @@ def run_step(env: WorkflowEnv, step: Step) -> tuple:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_gymnasium_and_stable_baselines_accept_it(task: str):
-    from stable_baselines3.common.env_checker import check_env as check_for_sb3
-
-    env = gymnasium.make(tasks[task].env_id, render_mode="rgb_array").unwrapped
-    check_env(env)
-    check_for_sb3(env)
+@pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.__name__)
+def test_contract(task: str, check: Check):
+    check(tasks[task])
 
 
 def test_arguments_pass_through_make():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import shutil
 from concurrent.futures import Future
 from dataclasses import replace
@@ -35,7 +36,7 @@ from scopegym.experiments.benchmark.searches import (
     timed,
     warm_started,
 )
-from scopegym.experiments.benchmark.setting import TEST, TUNING, Setting
+from scopegym.experiments.benchmark.setting import TEST, TUNING, Frame, Given, Setting
 from scopegym.experiments.benchmark.standings import Standings, standing
 from scopegym.experiments.benchmark.verdict import (
     Cost,
@@ -47,6 +48,7 @@ from scopegym.experiments.benchmark.verdict import (
 )
 from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.train import VALIDATION
+from scopegym.prior import Prior
 from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
@@ -292,7 +294,7 @@ def test_everything_may_fail(tmp_path, monkeypatch):
     monkeypatch.setattr(regimes, "judged", broken)
     found = run(tmp_path / "out", names=["expert", "ppo"])
     assert not found["passed"] and found["regimes"]["B"]["break_even"]["seconds"] is None
-    assert "No run tells" in found["regimes"]["B"]["text"]
+    assert "No run gives" in found["regimes"]["B"]["text"]
 
 
 # --- problems -------------------------------------------------------------------------------------
@@ -446,7 +448,7 @@ def test_break_even_by_hand():
     assert paid["break_even"] == {"seconds": pytest.approx(100), "executions": pytest.approx(200)}
     assert "pays after 100 images" in paid["text"]
     unknown = paying({"agents": agents_of}, Cost(None, None, 1, "spec.json"))
-    assert unknown["break_even"]["seconds"] is None and "does not say" in unknown["text"]
+    assert unknown["break_even"]["seconds"] is None and "does not record" in unknown["text"]
     slow = {**agents_of, "ppo": {"seconds": {"total": 7.0}, "executions": 2.5}}
     assert "never pays" in paying({"agents": slow}, Cost(600.0, 1.0, 1, ""))["text"]
 
@@ -546,7 +548,7 @@ def test_a_users_images_without_truth(scopegym, folder, tmp_path):
     assert {*pd.read_parquet(out / "runs.parquet").query("regime == 'B'")["image"]} == {"1.tif"}
     assert found["settings"]["measure"] is None
     assert found["regimes"]["A"]["agents"]["random"]["truth"] is None
-    assert any("No truth is known" in note for note in found["notes"])
+    assert any("truth of these images is not known" in note for note in found["notes"])
     assert pd.read_parquet(out / "runs.parquet")["truth"].isna().all()
     assert scopegym("run", out / "workflows.csv", "--check", "--out", tmp_path / "again")[0] == 0
     # The same images in other files, and changed pixels.
@@ -556,6 +558,30 @@ def test_a_users_images_without_truth(scopegym, folder, tmp_path):
         "holds results of another run",
         "images",
     )
+
+
+def test_a_users_image_is_read_and_calibrated_once(tmp_path):
+    """However many searches run on it; each still begins with an empty cache."""
+    asked = []
+
+    class Counted:
+        """Says what is known of images, and counts how often it is asked."""
+
+        def images(self, path):
+            asked.append(f"read {path.name}")
+            return [ATOMS.sample(np.random.default_rng(0)).micrograph]
+
+        def problem(self, micrograph, task, reward):
+            asked.append(f"calibrate {micrograph.name}")
+            return Problem(micrograph, Prior(9.0, 40.0), task, reward), None
+
+    frames = tuple(Frame(name, Parcel(tmp_path / name), 0) for name in ("a.tif", "b.tif"))
+    given = Given(Counted(), frames)
+    first, again, other = (given.problem(index, ATOMS) for index in (0, 0, 1))
+    assert asked == ["read a.tif", "calibrate a.tif", "read b.tif", "calibrate b.tif"]
+    assert first.micrograph is again.micrograph and first.cache is not again.cache
+    assert other.micrograph.name == "b.tif" and len(again.cache) == 0
+    assert len(pickle.dumps(replace(given, known=None))) < 1000
 
 
 def test_the_best_workflows_replay_and_a_changed_score_is_noticed(scopegym, done, tmp_path):

@@ -209,7 +209,7 @@ def test_a_training_that_is_stopped_leaves_a_checkpoint(number, tmp_path):
         said = process.stderr.read()
     assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert ("--resume goes on" in said) == (out / "checkpoint.pt").exists(), said
+    assert ("--resume continues" in said) == (out / "checkpoint.pt").exists(), said
 
 
 # The reason of failures -----------------------------------------------------------------------

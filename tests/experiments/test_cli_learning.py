@@ -104,7 +104,7 @@ def test_bad_images_and_expectations_are_refused(scopegym, folder, tmp_path):
     refused(scopegym("train", "atom", *out), "atoms")
     refused(scopegym("train", "atoms", "--images", tmp_path / "empty", "--estimate", *out), "image")
     refused(scopegym("train", "atoms", "--device", "gpu", *out), "gpu")
-    refused(scopegym("train", "atoms", "--resume", *out), "begin without --resume")
+    refused(scopegym("train", "atoms", "--resume", *out), "start without --resume")
 
 
 def test_a_ray_address_that_nobody_answers_is_refused(scopegym, folder, tmp_path):

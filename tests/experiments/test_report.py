@@ -85,7 +85,7 @@ class TestPage:
     def test_it_explains_every_term_and_every_step(self, result: Result, page: str) -> None:
         for term in result.problem.reward.terms:
             assert term.name in page
-        assert "How much more often than by chance" in page
+        assert "How much more column-like" in page
         for step in result.chosen.workflow:
             assert f"<h3>{step.op}</h3>" in page
 

@@ -1,4 +1,4 @@
-"""Reproductions: the contract of each, the pieces of paper 003, and the full run."""
+"""Reproductions: contracts, the parts of Wang, Freysoldt and Liebscher, and the full run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scopegym.datasets.simulate_patterns import PLANE_GROUPS
+from scopegym.datasets.patterns import PLANE_GROUPS
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
 from scopegym.experiments.folders import MANIFEST
-from scopegym.experiments.reproduce import registry
+from scopegym.experiments.reproduce import plane_group_claims, registry
 from scopegym.experiments.reproduce.base import Claim, Reproduction, reproduce, summary
 from scopegym.experiments.reproduce.plane_groups import (
     METRICS,
@@ -23,6 +23,7 @@ from scopegym.experiments.reproduce.plane_groups import (
     patterson,
     tables,
 )
+from scopegym.experiments.reproduce.symmetry_pictures import draw_tables
 
 paper_003 = importlib.import_module("scopegym.experiments.reproduce.symmetry")
 PNG = b"\x89PNG"
@@ -151,7 +152,7 @@ def test_translation_scores_have_the_patterson_symmetry_of_the_group(group):
 
 
 def test_scores_say_which_operations_a_pattern_has(tmp_path):
-    claim = paper_003.scores(tmp_path, 0, motifs=1, chosen=("p1", "p2mm", "p3"))
+    claim = plane_group_claims.scores(tmp_path, 0, motifs=1, chosen=("p1", "p2mm", "p3"))
     assert claim.reproduced, dict(claim.figures)
     assert (tmp_path / claim.picture).is_file()
 
@@ -163,7 +164,7 @@ def test_pairs_of_one_metric_are_compared_and_others_are_not(tmp_path):
         assert np.isnan(table.accuracy[0, 1:]).all()
         known = table.accuracy[np.isfinite(table.accuracy)]
         assert len(known) == 5 and (known >= 0.5).all() and (known <= 1).all()
-    paper_003.draw_tables(tmp_path / "tables.png", found)
+    draw_tables(tmp_path / "tables.png", found)
     assert (tmp_path / "tables.png").read_bytes().startswith(PNG)
 
 

@@ -13,12 +13,14 @@ from scopegym.answers.regions import by_area
 from scopegym.artifacts import Labels
 from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
+from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate import simulate_crystal
-from scopegym.datasets.simulate_patterns import lattice, simulate_patterns, two_grains
+from scopegym.datasets.simulate_patterns import simulate_patterns, two_grains
 from scopegym.envs.problem import Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.outputs import recipe, to_json
+from scopegym.experiments.outputs import to_json
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
 from scopegym.experiments.solve import Result, break_ties, solve
 from scopegym.metrics import label_accuracy, match_points

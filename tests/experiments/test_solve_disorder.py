@@ -19,7 +19,7 @@ from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
-from scopegym.experiments.outputs import recipe
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
 from scopegym.experiments.solve import Result, solve
 from scopegym.metrics import mask_overlap

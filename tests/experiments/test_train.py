@@ -15,7 +15,10 @@ from scopegym.agents.policy import Policy
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.experiments.folders import MANIFEST
-from scopegym.experiments.train import CHECKPOINT, LOG, Settings, kept, train, validate
+from scopegym.experiments.train import train
+from scopegym.experiments.training.checkpoint import CHECKPOINT, LOG, kept
+from scopegym.experiments.training.course import validate
+from scopegym.experiments.training.settings import Settings
 
 ATOMS = tasks["atoms"]
 SHORT = replace(
@@ -131,7 +134,7 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "begin without --resume"),
+        (None, "start without --resume"),
         (b"", "no checkpoint"),
         (pickle.dumps(Bomb()), "no checkpoint"),
         (b"PK\x03\x04 not really a zip", "no checkpoint"),

@@ -9,15 +9,8 @@ import pytest
 
 from scopegym import operators
 from scopegym.artifacts import Features, Image, Labels
-from scopegym.datasets.simulate_patterns import (
-    PLANE_GROUPS,
-    disk,
-    lattice,
-    plane_group_pattern,
-    simulate_patterns,
-    stripes,
-    two_grains,
-)
+from scopegym.datasets.patterns import PLANE_GROUPS, lattice, plane_group_pattern
+from scopegym.datasets.simulate_patterns import disk, halves, simulate_patterns, two_grains
 from scopegym.errors import ScopegymError
 from scopegym.operators.clustering import connected_regions
 
@@ -186,9 +179,9 @@ def test_the_number_of_patterns_is_found(noise: float) -> None:
     square, turned = lattice(8), lattice(8).rotated(25)
     hexagonal = lattice(8, gamma_deg=120)
     cases = (
-        (stripes((256, 256), (0,)), [square, turned], 2),
+        (halves((256, 256)), [square, turned], 2),
         (disk((256, 256), 50), [square, hexagonal], 2),
-        (stripes((256, 256), (-40, 40)), [square, turned, hexagonal], 3),
+        (halves((256, 256), 90, -40) + halves((256, 256), 90, 40), [square, turned, hexagonal], 3),
     )
     for regions, patterns, count in cases:
         found = descriptors(regions, patterns, noise)

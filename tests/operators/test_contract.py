@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import runpy
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -36,10 +33,12 @@ from scopegym.errors import ScopegymError
 from scopegym.metrics import match_points
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator, registry
-from scopegym.operators.blobs import TooManyCandidates
 from scopegym.prior import Prior
 from scopegym.space import Choice, Integer
-from scopegym.workflow import Step, Workflow
+from scopegym.testing import OPERATOR_CHECKS
+from scopegym.testing.base import Check
+from scopegym.testing.operators import defaults, draws
+from scopegym.workflow import Step
 
 OPERATORS = sorted(registry)
 #: A square lattice of columns 0.2 nm apart, every second one weaker.
@@ -49,6 +48,12 @@ LATTICE = Projection(
 SPACING_NM = 0.2
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+@every_operator
+@pytest.mark.parametrize("check", OPERATOR_CHECKS, ids=lambda check: check.__name__)
+def test_contract(name: str, check: Check) -> None:
+    check(registry[name])
 
 
 @cache
@@ -112,88 +117,11 @@ def prior_of(spacing: float) -> Prior:
     return Prior(scale_px=spacing, count=200.0)
 
 
-def defaults(operator: Operator) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in operator.parameters.items()}
-
-
-def draws(operator: Operator, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Parameters at random places of their spaces."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        yield {name: p.space.from_unit(rng.random()) for name, p in operator.parameters.items()}
-
-
-def corners(operator: Operator) -> Iterator[dict[str, Any]]:
-    """The defaults, and all parameters at either end of their spaces."""
-    yield defaults(operator)
-    for u in (0.0, 1.0):
-        yield {name: p.space.from_unit(u) for name, p in operator.parameters.items()}
-
-
 def outcome(operator: Operator, state: State, params: dict[str, Any], spacing: float) -> Artifact:
     """What the operator makes of the state, computed afresh."""
     with using(Cache()):
         after = operator.apply(state, params, prior_of(spacing))
     return after.need(operator.output)
-
-
-def arrays_of(state: State) -> dict[str, np.ndarray]:
-    held = {"source": state.source}
-    held |= {type(artifact).__name__: artifact for artifact in state.artifacts}
-    return {
-        f"{kind}.{n}": array
-        for kind, artifact in held.items()
-        for n, array in enumerate(artifact.arrays)
-    }
-
-
-def assert_sound(operator: Operator, result: Artifact) -> None:
-    """The declared kind, read-only, numbers only; NaN stands for "no such notion" in Points."""
-    assert isinstance(result, operator.output)
-    for array in result.arrays:
-        assert not array.flags.writeable
-        assert array.dtype in (np.float32, np.float64, np.int32, np.int64, bool)
-        assert not np.isinf(array).any()
-    if isinstance(result, Image):
-        assert result.pixels.dtype == np.float32
-        assert np.isfinite(result.pixels).all()
-    elif isinstance(result, Points):
-        assert np.isfinite(result.yx).all()
-        assert result.inner(0).all()
-    else:
-        assert all(np.isfinite(array).all() for array in result.arrays)
-
-
-@every_operator
-def test_declaration_is_complete(name: str) -> None:
-    operator = registry[name]
-    assert operator.name == name == operator.function.__name__
-    assert isinstance(operator.version, int)
-    assert operator.version >= 1
-    first = operator.__doc__.split("\n\n")[0].replace("\n", " ")
-    assert first.endswith("."), "the docstring starts with one sentence"
-    assert not re.search(r"\. [A-Z]", first), "the docstring starts with one sentence, not two"
-    for parameter in operator.parameters.values():
-        assert parameter.space.check(parameter.default) == parameter.default
-
-
-@every_operator
-def test_leaves_its_inputs_untouched(name: str) -> None:
-    state = state_of(crystal())
-    before = {key: array.copy() for key, array in arrays_of(state).items()}
-    outcome(registry[name], state, defaults(registry[name]), 10.0)
-    for key, array in arrays_of(state).items():
-        assert not array.flags.writeable
-        np.testing.assert_array_equal(array, before[key], err_msg=key)
-
-
-@every_operator
-def test_same_input_gives_same_output(name: str) -> None:
-    operator = registry[name]
-    params = next(draws(operator, 1, seed=3))
-    one, two = (outcome(operator, state_of(crystal()), params, 10.0) for _ in range(2))
-    for a, b in zip(one.arrays, two.arrays, strict=True):
-        assert a.tobytes() == b.tobytes()
 
 
 def fingerprints() -> dict[str, list[str]]:
@@ -222,122 +150,6 @@ def test_another_process_gives_the_same_output() -> None:
     there = json.loads(run.stdout)
     here = runpy.run_path(__file__, run_name="other")["fingerprints"]()
     assert there == {name: here[name] for name in there}
-
-
-@every_operator
-@pytest.mark.parametrize("spacing", [4.0, 9.0, 20.0, 40.0])
-def test_defaults_run_at_every_magnification(name: str, spacing: float) -> None:
-    micrograph = crystal(spacing, shape=(90, 100))
-    operator = registry[name]
-    assert_sound(operator, outcome(operator, state_of(micrograph), defaults(operator), spacing))
-
-
-@every_operator
-@pytest.mark.parametrize("spacing", [4.0, 10.0])
-def test_random_parameters_run(name: str, spacing: float) -> None:
-    operator, state = registry[name], state_of(crystal(spacing))
-    for params in draws(operator, 4, seed=int(spacing)):
-        assert_sound(operator, outcome(operator, state, params, spacing))
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(height + 100 * width).random((height, width))
-
-
-HOSTILE_IMAGES: dict[str, Callable[[], np.ndarray]] = {
-    "constant": lambda: np.full((20, 24), 0.5),
-    "black": lambda: np.zeros((20, 24)),
-    "1 x 1": lambda: noise(1, 1),
-    "1 x 50": lambda: noise(1, 50),
-    "50 x 1": lambda: noise(50, 1),
-    "3 x 3": lambda: noise(3, 3),
-    "offset": lambda: 1e6 + noise(40, 44),
-    "range": lambda: 1e6 * noise(40, 44),
-    "hot pixel": lambda: np.where(np.arange(40 * 44).reshape(40, 44) == 777, 1e6, noise(40, 44)),
-    "negative": lambda: -noise(40, 44),
-    "faint": lambda: 1e-30 * noise(40, 44),
-    "step": lambda: np.repeat([[0.0, 1.0]], 40, axis=0).repeat(22, axis=1),
-}
-
-
-@every_operator
-@pytest.mark.parametrize("picture", HOSTILE_IMAGES)
-def test_hostile_image_gives_a_result_or_a_clear_error(name: str, picture: str) -> None:
-    source = Source(HOSTILE_IMAGES[picture]())
-    middle = (np.array(source.shape) - 1) / 2
-    state = full_state(source, Points([middle, middle / 2], source.shape))
-    assert_result_or_error(registry[name], state)
-
-
-HOSTILE_POINTS: dict[str, list[list[float]]] = {
-    "none": [],
-    "one": [[20.0, 21.0]],
-    "identical": [[20.0, 21.0]] * 5,
-    "corners": [[-0.5, -0.5], [-0.5, 43.5], [39.5, -0.5], [39.5, 43.5]],
-    "edges": [[0.0, 20.0], [39.0, 20.0], [20.0, 0.0], [20.0, 43.0]],
-    "in a row": [[20.0, 4.0 * i] for i in range(11)],
-}
-
-
-@pytest.mark.parametrize("name", [n for n in OPERATORS if Points in registry[n].inputs])
-@pytest.mark.parametrize("where", HOSTILE_POINTS)
-@pytest.mark.parametrize("strengths", ["unknown", "equal", "mixed"])
-def test_hostile_points_give_a_result_or_a_clear_error(
-    name: str, where: str, strengths: str
-) -> None:
-    yx = np.reshape(HOSTILE_POINTS[where], (-1, 2))
-    count = len(yx)
-    strength = {
-        "unknown": np.full(count, np.nan),
-        "equal": np.ones(count),
-        "mixed": np.resize([np.nan, -1.0, 0.0, 2.0], count),
-    }[strengths]
-    for pixels in (noise(40, 44), np.zeros((40, 44))):
-        points = Points(yx, (40, 44), strength=strength)
-        assert_result_or_error(registry[name], full_state(Source(pixels), points))
-
-
-def assert_result_or_error(operator: Operator, state: State) -> None:
-    for params in (*corners(operator), *draws(operator, 2)):
-        for spacing in (2.0, 10.0):
-            with warnings.catch_warnings():
-                # Rounding at an offset of 1e6 is as large as a threshold: everything is a blob, as
-                # scikit-image finds, and that there were too many to prune is said.
-                warnings.simplefilter("ignore", TooManyCandidates)
-                try:
-                    result = outcome(operator, state, params, spacing)
-                except ScopegymError as error:
-                    assert re.fullmatch(r".{20,}\.", str(error)), "one sentence"
-                else:
-                    assert_sound(operator, result)
-
-
-@every_operator
-def test_recipe_round_trip(name: str) -> None:
-    operator, state = registry[name], state_of(crystal())
-    for params in draws(operator, 5, seed=1):
-        workflow = Workflow((Step(name, params),))
-        read = Workflow.from_yaml(workflow.to_yaml(prior=prior_of(10.0)))
-        assert read == workflow
-        assert read.key == workflow.key
-        keys = {
-            operator.derivation(
-                state, operator.in_pixels(w.steps[0].params, prior_of(10.0)), prior_of(10.0)
-            )
-            for w in (workflow, read)
-        }
-        assert len(keys) == 1
-
-
-@every_operator
-def test_second_application_is_the_identical_object(name: str) -> None:
-    operator, prior = registry[name], prior_of(10.0)
-    with using(Cache()) as cache:
-        one = operator.apply(state_of(crystal()), defaults(operator), prior)
-        misses = cache.misses
-        two = operator.apply(state_of(crystal()), defaults(operator), prior)
-        assert cache.misses == misses
-    assert one.need(operator.output) is two.need(operator.output)
 
 
 @every_operator

@@ -146,7 +146,7 @@ def test_points_without_features_are_left_out():
 
 
 def test_points_without_likelihood_are_refused():
-    with pytest.raises(ScopegymError, match="gmm_points first"):
+    with pytest.raises(ScopegymError, match="put gmm_points before it"):
         operators.likelihood_outliers(Points(square(3, 5.0), (20, 20)))
 
 

@@ -10,12 +10,8 @@ from scipy.ndimage import map_coordinates
 
 from scopegym import operators
 from scopegym.artifacts import Features, Image
-from scopegym.datasets.simulate_patterns import (
-    lattice,
-    plane_group_pattern,
-    simulate_patterns,
-    two_grains,
-)
+from scopegym.datasets.patterns import lattice, plane_group_pattern
+from scopegym.datasets.simulate_patterns import simulate_patterns, two_grains
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import Operator
 from scopegym.operators.symmetry import MIRRORS, ROTATIONS, even_shifts, rings
@@ -41,7 +37,7 @@ def describe(name: str, pixels: np.ndarray, **parameters: Any) -> Features:
 
 
 def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Equation 2 of paper 003 as it is printed, in double precision, with or without weights."""
+    """Equation 2 of Wang, Freysoldt and Liebscher as printed, in float64, weighted or not."""
     w = np.ones(a.shape) if weights is None else weights
     a, b = (v.astype(np.float64) - np.average(v.astype(np.float64), weights=w) for v in (a, b))
     spread = np.sqrt(np.sum(w * a**2)) * np.sqrt(np.sum(w * b**2))

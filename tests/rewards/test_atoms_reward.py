@@ -1,5 +1,5 @@
 """The reward of the atoms task holds physics: the truth scores best, and what fooled the published
-reward (paper 000) loses."""
+reward (Barakati et al. 2024) loses."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scopegym.artifacts import Image, Points, Source, State
+from scopegym.artifacts import Points, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
-from scopegym.rewards.base import Reward, Term, registry, reward_term
+from scopegym.rewards.base import Reward, registry, reward_term
+from scopegym.testing import TERM_CHECKS
+from scopegym.testing.base import Check
+from scopegym.testing.rewards import judged
 
 TERMS = sorted(registry)
 SHAPE = (48, 64)
@@ -59,13 +61,10 @@ def state(yx: object = None, source: Source = SOURCE) -> State:
     return start if yx is None else start.with_artifact(Points(np.array(yx, float), source.shape))
 
 
-def judged(term: Term, judged_state: State, prior: Prior = PRIOR) -> float:
-    value = term.evaluate(judged_state, prior)
-    assert isinstance(value, float) and math.isfinite(value)
-    low, high = term.bounds
-    assert low <= value <= high
-    assert 0 <= term.goodness(value) <= 1
-    return value
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("check", TERM_CHECKS, ids=lambda check: check.__name__)
+def test_contract(name: str, check: Check):
+    check(registry[name])
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -84,49 +83,6 @@ def test_value_is_finite_and_within_bounds_on_any_image(name: str, data: st.Data
     pixels = data.draw(arrays(np.float32, shape, elements=values, fill=values))
     rows = data.draw(st.lists(st.tuples(*(st.floats(-0.5, n - 0.5) for n in shape)), max_size=20))
     judged(registry[name], state(rows, Source(pixels)), data.draw(priors))
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_thousands_of_points_are_judged(name: str):
-    yx = np.random.default_rng(0).uniform(-0.5, [47.5, 63.5], (5000, 2))
-    judged(registry[name], state(yx))
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_missing_artifact_takes_the_worst_bound(name: str):
-    term = registry[name]
-    made = [kind for kind in term.inputs if kind not in (Prior, Source, Image)]
-    assert made, f"{name} reads nothing that a workflow makes"
-    assert judged(term, state()) == term.worst
-
-
-@pytest.mark.parametrize("name", [n for n in TERMS if Points in registry[n].inputs])
-def test_no_points_take_the_worst_bound(name: str):
-    assert judged(registry[name], state(np.empty((0, 2)))) == registry[name].worst
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_same_input_same_value_and_input_untouched(name: str):
-    yx = np.random.default_rng(1).uniform(0, [47, 63], (40, 2))
-    first, pixels = state(yx), SOURCE.pixels.copy()
-    values = {judged(registry[name], first) for _ in range(3)}
-    # A source that was never seen before has no cached response to fall back on.
-    values.add(judged(registry[name], state(yx, replace(SOURCE, derivation="another name"))))
-    assert len(values) == 1
-    assert np.array_equal(first.need(Points).yx, yx)
-    assert np.array_equal(SOURCE.pixels, pixels)
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_term_says_what_it_claims_and_its_direction(name: str):
-    term = registry[name]
-    assert term.__doc__.strip() and term.name == name
-    low, high = term.bounds
-    best = low if term.direction == "minimize" else high
-    assert {best, term.worst} == {low, high}
-    assert term.goodness(best) == 1 and term.goodness(term.worst) == 0
-    middle = term.goodness((low + high) / 2)
-    assert middle == pytest.approx(0.5)
 
 
 @pytest.mark.usefixtures("scratch")

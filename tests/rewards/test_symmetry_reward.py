@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from scopegym.artifacts import Array, Labels, State
+from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate_patterns import (
     grains,
     halves,
-    lattice,
     simulate_patterns,
     two_grains,
     two_phases,

@@ -41,8 +41,9 @@ from scopegym.datasets.readers.base import (
 from scopegym.datasets.readers.frames import FileFrames, Stored
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
+from scopegym.units import parse_pixel_size
 
-__all__ = ["SUFFIXES", "microscopes", "named", "plain", "read", "tiff"]
+__all__ = ["SUFFIXES", "load", "microscopes", "named", "plain", "read", "tiff"]
 
 #: The suffixes that can be read.
 SUFFIXES = tuple(sorted(FORMATS))
@@ -50,6 +51,17 @@ SUFFIXES = tuple(sorted(FORMATS))
 SQUARE = 0.02
 #: Most bytes of a sidecar.
 MAX_SIDECAR = 1_000_000
+
+
+def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
+    """Read an image file: TIFF, PNG, JPEG, NPY, HDF5/EMD, SER, DM3/DM4, MRC, MAT or video.
+
+    ``pixel_size`` with its unit (``"35.2 pm"``) overrides the calibration stored in the file;
+    where neither exists the pixel size stays None. Raises ScopegymError when the file cannot be
+    read as an image.
+    """
+    size_nm = None if pixel_size is None else parse_pixel_size(pixel_size)
+    return read(Path(path), pixel_size_nm=size_nm)
 
 
 def read(

@@ -1,3 +1,3 @@
-"""Does a reward measure what it means to, and can it be fooled?"""
+"""Whether a reward measures what it should, and whether it can be fooled."""
 
 from scopegym.experiments.audit.run import audit as audit

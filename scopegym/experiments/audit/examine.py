@@ -29,10 +29,9 @@ STREAM = 7001
 #: what is expected of it is wrong, and how many an optimiser may try that is paid for being wrong.
 MISLED, HUNTED = 0.2, 0.6
 NOISE, OPTIMISER = "image replaced by noise", "an optimiser of reward minus truth"
-#: Whoever is told a wrong pixel size is asked a wrong question, and what fits that is no wrong
-#: answer to it. ``solve`` measures the lattice, corrects a wrong pixel size or refuses it; what the
-#: reward says where that is overridden is shown and not judged.
-TOLD = tuple(f"told a pixel size wrong by {100 * error:.0f} %" for error in ERRORS)
+#: With a wrong pixel size the problem itself is wrong. Such answers are reported but not scored:
+#: ``solve`` measures the lattice and corrects or refuses a wrong pixel size.
+TOLD = tuple(f"workflows given a pixel size wrong by {100 * error:.0f} %" for error in ERRORS)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Attack:
 class Examined:
     """All that was found on one problem: what the true answer scores, what workflows and what
     wrong answers do. ``noise`` is the image's standard deviation of white noise over its range,
-    None where nobody knows."""
+    None where it is not known."""
 
     index: int
     name: str

@@ -1,4 +1,4 @@
-"""The audit of a reward: how it goes with the truth, where it fails, and who can fool it."""
+"""The audit of a reward: its agreement with the truth, where it fails, and what can fool it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from scopegym import __version__
 from scopegym.artifacts import Array
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
@@ -22,6 +21,7 @@ from scopegym.experiments.outputs import to_json
 from scopegym.experiments.verdict import Line
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
+from scopegym.version import __version__
 from scopegym.workers import Backend, WorkerDied, spread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
@@ -162,7 +162,7 @@ Value = Callable[[Judged], float]
 
 
 def agreement_of(examined: Sequence[Examined], value: Value) -> dict[str, float | None]:
-    """How a value goes with the truth on these problems."""
+    """Agreement of a value with the truth on these problems."""
     from scipy.stats import kendalltau, spearmanr
 
     pairs = [_pairs(one, value) for one in examined]
@@ -211,7 +211,7 @@ def by_noise(examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
 
 
 def by_term(reward: Reward, examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
-    """How every term by itself goes with the truth, and what is lost without it."""
+    """Agreement of every term alone with the truth, and what is lost without the term."""
     names = list(reward.weights)
     for name in names:
         alone = agreement_of(examined, partial(_term, name))
@@ -343,7 +343,9 @@ def summary(plain: dict[str, Any]) -> list[str]:
         for line in plain["verdict"]
     ]
     if not plain["problems"]:
-        lines.append("No problem was examined: the figures of such a reward mean nothing.")
+        lines.append(
+            "No problem was examined, because numbers of a reward that misbehaves mean nothing."
+        )
     verdict = "passes" if plain["passed"] else "does NOT pass"
     return [*lines, f"{plain['reward']['name']} {verdict} its audit for {plain['task']}."]
 

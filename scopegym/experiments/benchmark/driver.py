@@ -45,7 +45,7 @@ def benchmark(
     backend: Backend = "ray",
     on_work: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Hold agents against each other on the same problems, and write down what that shows.
+    """Compare agents on the same problems and write the result into a folder.
 
     ``names`` are the agents; ``regimes`` are A (a search of every image), B (what is learned once,
     against that) and C (searches from a policy's proposal), all of them where ``ppo`` takes part.

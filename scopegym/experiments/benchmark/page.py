@@ -9,13 +9,13 @@ from typing import Any
 from scopegym.experiments.benchmark import charts
 from scopegym.experiments.benchmark.regimes import COLD, EXPERT
 
-#: What a regime asks, for whoever has not read the documentation.
+#: What a regime compares, for readers without the documentation.
 ABOUT = {
-    "A": "Every agent searches every image by itself, with the same number of operator executions.",
-    "B": "What is learned once: the policy's single episode per image, and one workflow for all "
-    "images, tuned on others. Beside them a search of every image, at length.",
-    "C": "The policy goes on from its proposal, or a search does (warm), within the budget of A; "
-    "beside them the same searches from the expert's workflow, as in A (cold, dashed).",
+    "A": "Every agent searches every image separately, all with the same number of executions.",
+    "B": "Learned once: a single episode of the policy per image, and one workflow for all images, "
+    "tuned on other images. For comparison: a long search of every image.",
+    "C": "The policy or a search (warm) continues from the policy's proposal, with the budget of "
+    "A. For comparison: the same searches from the expert's workflow, as in A (cold, dashed).",
 }
 
 
@@ -79,18 +79,18 @@ def _head(measure: str | None, compared: bool) -> list[tuple[str, str]]:
     share = "95 % interval over images and seeds"
     columns = [
         ("agent", ""),
-        ("score", f"Interquartile mean of the score of what is chosen, with its {share}."),
+        ("score", f"Interquartile mean of the score of the chosen workflow, with its {share}."),
     ]
     if measure is not None:
         columns.append((measure, f"Interquartile mean of the agreement with the truth; {share}."))
     if compared:
-        about = "How likely a run scores higher than the expert's workflow on the same image."
+        about = "Probability that a run scores higher than the expert's workflow on the same image."
         columns.append(("P(better than expert)", about))
     return [
         *columns,
         ("executions", "Operator executions per image, before cache hits."),
-        ("seconds (overhead)", "Per image, and how many of them were the searcher's own."),
-        ("hypervolume", "Mean volume of goodness that the front of an image beats."),
+        ("seconds (overhead)", "Per image; in brackets those of the agent itself."),
+        ("hypervolume", "Mean volume of goodness that the front of an image dominates."),
     ]
 
 

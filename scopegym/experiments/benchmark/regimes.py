@@ -1,9 +1,8 @@
-"""The three questions of a benchmark, and the worker that answers them run by run.
+"""The three regimes of a benchmark, and the worker that carries them out run by run.
 
-A: what does an agent find on one image at a budget of operator executions? B: what is learned once
-and then costs next to nothing: a policy's single episode against one workflow tuned to many images,
-and against searching every image at length? C: is a policy's proposal a better beginning for a
-search than the expert's workflow?
+A: search of one image within a budget of operator executions. B: what is learned once: a policy's
+single episode, compared with one workflow tuned to many images and with a long search of every
+image. C: search from a policy's proposal, compared with search from the expert's workflow.
 """
 
 from __future__ import annotations

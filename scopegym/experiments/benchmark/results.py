@@ -182,9 +182,9 @@ def _notes(
 ) -> Iterator[str]:
     """What a reader has to know."""
     if any((s.runs["failure"] != "").any() for s in regimes.values()):
-        yield "A run that failed counts with a score and a truth of 0."
+        yield "A failed run counts with a score and a truth of 0."
     if not any("truth" in standings.columns for standings in regimes.values()):
-        yield "No truth is known of these images: only scores are compared."
+        yield "The truth of these images is not known, so only scores are compared."
     if policy is not None and policy.reward.name != setting.task.reward.name:
         yield (
             f"The policy was trained on the reward {policy.reward.name}; all are judged by "
@@ -194,12 +194,12 @@ def _notes(
         left = [name for name in chosen if name != EXPERT and name not in tunable(chosen)]
         if left:
             yield (
-                f"No workflow is tuned by {' and '.join(left)}: to play episodes takes one image, "
-                "not many."
+                f"No workflow is tuned by {' and '.join(left)}: an episode is played on one image, "
+                "not on many."
             )
         yield (
-            f"In B a workflow is tuned on {setting.tuning_images} images, and {REFERENCE} "
-            f"searches, with {setting.budget} evaluations each."
+            f"In B a workflow is tuned on {setting.tuning_images} images with {setting.budget} "
+            f"evaluations, and {REFERENCE} has {setting.budget} evaluations too."
         )
 
 

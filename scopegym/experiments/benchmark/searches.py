@@ -134,7 +134,7 @@ def _point(
     chosen: Trial | None,
     truths: dict[str, float | None],
 ) -> Point:
-    if chosen is None:  # whoever has nothing has found nothing
+    if chosen is None:  # no valid trial yet: the score is 0
         return Point(executions, *seconds, 0.0, 0.0, 0.0 if has_truth(problem) else None)
     best = front.best().score.value
     return Point(executions, *seconds, best, chosen.score.value, truths[chosen.workflow.key])

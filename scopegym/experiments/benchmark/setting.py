@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scopegym.agents.policy import SPEC, Policy
-from scopegym.artifacts import digest
+from scopegym.artifacts import Array, digest
+from scopegym.cache import Cache
 from scopegym.envs.problem import Problem, Task
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
@@ -38,6 +39,8 @@ class Given:
 
     known: Known
     frames: tuple[Frame, ...]
+    #: Problems with their pixels; it travels empty.
+    _asked: Cache = field(default_factory=Cache, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, images: Iterable[tuple[str, Path]], known: Known) -> Given:
@@ -51,11 +54,18 @@ class Given:
         return cls(known, tuple(frames))
 
     def problem(self, index: int, task: Task) -> Problem:
-        """What is asked of one image."""
-        frame = self.frames[index]
-        with frame.file.local() as path:
-            micrograph = self.known.images(path)[frame.number]
-        return self.known.problem(replace(micrograph, name=frame.name), task, task.reward)[0]
+        """What is asked of one image, with an empty cache; each process reads and calibrates it
+        once."""
+
+        def ask() -> tuple[Problem, Array]:
+            frame = self.frames[index]
+            with frame.file.local() as path:
+                micrograph = self.known.images(path)[frame.number]
+            named = replace(micrograph, name=frame.name)
+            return self.known.problem(named, task, task.reward)[0], micrograph.data
+
+        problem, _ = self._asked.get((index, task.name), ask)
+        return replace(problem, cache=Cache())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a benchmark shows, line by line, and how many images a training pays for."""
+"""The verdict of a benchmark, line by line, and the break-even of a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scopegym.envs.problem import Task
 from scopegym.errors import one_line
 from scopegym.experiments.benchmark.regimes import EXPERT, POLICY, REFERENCE, TUNED
 from scopegym.experiments.benchmark.standings import Standings
-from scopegym.experiments.train import LOG
+from scopegym.experiments.training.checkpoint import LOG
 from scopegym.experiments.verdict import Line
 
 #: A session at the microscope gives this many images; a training should pay within one.
@@ -72,16 +72,16 @@ def paying(amortised: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
 
 def _said(found: Mapping[str, float | None], cost: Cost, timed: bool) -> str:
     if cost.seconds is None:
-        return "The policy does not say how long its training took, so no break-even is known."
+        return "The policy does not record the time of its training, so no break-even is known."
     if not timed:
-        return "No run tells what an episode or a search takes, so no break-even is known."
+        return "No run gives the time of an episode or of a search, so no break-even is known."
     if found["seconds"] is None:
-        return "The training never pays: an episode takes no less time than the search."
+        return "The training never pays: an episode takes as much time as the search, or more."
     executions = found["executions"]
     more = "" if executions is None else f"; by operator executions, after {executions:,.0f}"
     return (
         f"The training of {cost.seconds:,.0f} s pays after {found['seconds']:,.0f} images{more}. "
-        "Its seconds are those of the clock, however many cores it had; a search has one."
+        "These are wall-clock seconds on all its cores; a search has one core."
     )
 
 
@@ -131,9 +131,9 @@ def _not_fooled(search: Standings, measure: str, allowed: float) -> Iterator[Lin
                 not (score > 0 and truth < -allowed),
                 truth,
                 -allowed,
-                f"Against the expert's, the mean score of what {name} chooses changes by "
-                f"{score:+.3f} and its mean {measure} by {truth:+.3f}; with a higher score it may "
-                f"lose {allowed:g}.",
+                f"Compared with the expert, the mean score of {name} changes by {score:+.3f} and "
+                f"its mean {measure} by {truth:+.3f}. If the score is higher, {measure} may "
+                f"fall by {allowed:g}.",
             )
 
 
@@ -163,8 +163,8 @@ def _amortised(
             value >= 0,
             value,
             0.0,
-            f"Interquartile mean {measure} of the policy less that of {against}: {value:+.4f} "
-            f"[{low:+.4f}, {high:+.4f}]; it must not be less.",
+            f"Interquartile mean {measure} of the policy minus that of {against}: {value:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}]; at least 0 is wanted.",
         )
     value, low, high = learned.difference(POLICY, REFERENCE, "score")
     yield Line(
@@ -172,8 +172,8 @@ def _amortised(
         value >= -allowed,
         value,
         -allowed,
-        f"Interquartile mean score of the policy less that of {against}: {value:+.4f} "
-        f"[{low:+.4f}, {high:+.4f}]; it may be {allowed:g} less.",
+        f"Interquartile mean score of the policy minus that of {against}: {value:+.4f} "
+        f"[{low:+.4f}, {high:+.4f}]; at least {-allowed:g} is wanted.",
     )
     yield from _beats_tuned(learned, measure)
     images = paid["break_even"]["seconds"]
@@ -198,9 +198,9 @@ def _beats_tuned(learned: Standings, measure: str) -> Iterator[Line]:
             values = {name: interquartile_mean(learned.values(name, column)) for name in tuned}
             best = max(tuned, key=values.__getitem__)
             value, low, high = learned.difference(POLICY, best, column)
-            tells = "better" if low > 0 else "worse" if high < 0 else "no telling apart"
+            tells = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
             said.append(
-                f"{called} {value:+.4f} [{low:+.4f}, {high:+.4f}] over the one {best} ({tells})"
+                f"{called} {value:+.4f} [{low:+.4f}, {high:+.4f}] compared with {best} ({tells})"
             )
             lowest.append(low)
     yield Line(
@@ -208,5 +208,5 @@ def _beats_tuned(learned: Standings, measure: str) -> Iterator[Line]:
         max(lowest) > 0,
         max(lowest),
         0.0,
-        f"Interquartile mean {'; '.join(said)}. One of the intervals has to lie above 0.",
+        f"Difference of interquartile means: {'; '.join(said)}. One interval has to lie above 0.",
     )

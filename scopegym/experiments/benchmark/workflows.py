@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scopegym.datasets.readers import load
 from scopegym.envs.problem import Trial
 from scopegym.experiments.benchmark.setting import Setting
 from scopegym.experiments.folders import Output
-from scopegym.experiments.outputs import recipe
+from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import TABLE_COLUMNS
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Score
 from scopegym.workflow import Workflow
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scopegym import __version__
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.registry import Registry
+from scopegym.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

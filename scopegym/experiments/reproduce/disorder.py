@@ -13,6 +13,7 @@ import numpy as np
 from scopegym.artifacts import Array, Labels, Points, State
 from scopegym.crystal import crystal
 from scopegym.datasets.bundled import bundled
+from scopegym.datasets.readers import load
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
@@ -20,7 +21,7 @@ from scopegym.experiments.expectations import expect
 from scopegym.experiments.reproduce.base import Claim, reproduction, write
 from scopegym.experiments.solve import solve
 from scopegym.metrics import mask_overlap, match_points
-from scopegym.micrograph import Micrograph, load
+from scopegym.micrograph import Micrograph
 from scopegym.rewards.disorder import disordered, outline_length
 from scopegym.workflow import Step, Workflow
 
@@ -45,9 +46,10 @@ FAULT = slice(244, 259)
 
 @reproduction
 def disorder(out: Path, seed: int) -> list[Claim]:
-    """Disordered regions by Gaussian mixtures of atoms (paper 000, figure 4).
+    """Disordered regions by Gaussian mixtures of atoms, after Barakati and co-authors.
 
-    Sub-lattices; two orientations of Ba; the front of compactness and perimeter; the map. With the
+    Barakati et al. 2024, Physics-based reward driven image analysis in microscopy, figure 4.
+    Sublattices; two orientations of Ba; the front of compactness and perimeter; the map. With the
     environment variable SCOPEGYM_DATA naming a folder of published data, the real image too.
     """
     claims = [sublattices(out), orientations(out), *regions(out, seed)]
@@ -116,7 +118,7 @@ def sublattices(out: Path) -> Claim:
     draw(out / "sublattices.png", micrograph, [("four classes of columns", points)])
     return Claim(
         "sub-lattices",
-        "Four clusters of patches around columns are the sub-lattices (figure 4A).",
+        "Four clusters of patches around columns are the sublattices (figure 4A).",
         "at least 0.97 of the columns are in a class that is mostly of their species",
         right >= 0.97,
         {"right": right, "columns": len(points)},
@@ -211,7 +213,7 @@ def front(out: Path, tried: Sequence[Tried], best: Tried, every: Sequence[Tried]
     draw_front(out / "front.png", shapes, [one.overlap for one in tried], tried.index(best))
     return Claim(
         "front",
-        "Compactness and perimeter conflict: none gets better without the other getting worse "
+        "Compactness and perimeter conflict: neither improves unless the other gets worse "
         "(figure 4D).",
         "whichever exponent the perimeter has, 1 or 2, the front of the two objectives holds at "
         "least three different maps",
@@ -225,9 +227,9 @@ def front(out: Path, tried: Sequence[Tried], best: Tried, every: Sequence[Tried]
         },
         "front.png",
         "The exponent cannot be read in the paper; only 2 has no unit. Within the paper's chain "
-        "the two objectives conflict either way, and leave open which map is right. Where specks "
-        "can be found too, as from all columns, a speck is as compact as any disk and has the "
-        "shortest outline: then the two are no use without evidence that the lattice is lost.",
+        "the two objectives conflict with both exponents and do not tell which map is right. From "
+        "all columns, specks can be found too. A speck is as compact as a disk and has the "
+        "shortest outline, so only evidence that the lattice is lost selects the right map.",
     )
 
 
@@ -314,7 +316,7 @@ def real(out: Path, path: Path, seed: int) -> Claim:
     draw(out / "real.png", micrograph, [("", None), (result.found.text, result.labels)])
     return Claim(
         "real image",
-        "On a published image of YBa2Cu3O7 the regions are where the crystal can be seen to fail.",
+        "On a published image of YBa2Cu3O7 the regions cover the visible faults of the crystal.",
         "the regions hold at least 0.8 of the planar fault (rows 244 to 258, from side to side) "
         "and at most a tenth of the field; no truth is known beside that",
         fault >= 0.8 and share <= 0.1,
@@ -328,7 +330,7 @@ def real(out: Path, path: Path, seed: int) -> Claim:
         "real.png",
         "The crystal is as grown. The other regions are mostly where columns fade into each other, "
         "at the lower edge. A planar fault is thin, and so the mask is neither compact nor short: "
-        "the score stays low, and the result says to look twice.",
+        "the score stays low, and the result asks for a check.",
     )
 
 

@@ -48,8 +48,9 @@ from scopegym.micrograph import Micrograph
 
 @reproduction
 def pareto(out: Path, seed: int) -> list[Claim]:
-    """Columns by LoG under a count and a spacing objective (paper 000, figures 1 and 3).
+    """Columns by LoG under a count and a spacing objective, after Barakati and co-authors.
 
+    Barakati et al. 2024, Physics-based reward driven image analysis in microscopy, figures 1 and 3.
     The front and its choices for all columns and for Ba alone; how far weights matter; noise from
     0 to 1; and answers that the two objectives take for the truth.
     """
@@ -90,8 +91,8 @@ def fronts(out: Path, whole: Mapping[str, Sweep], part: Mapping[str, Sweep]) -> 
             "most_with_scales_given": widest,
         },
         "fronts.png",
-        "Where one parameter set meets both objectives there is no conflict. With scales given, as "
-        "in the paper, noise makes one; tuning the scales too takes much of it away.",
+        "If one parameter set meets both objectives, there is no conflict. With given scales, as "
+        "in the paper, noise causes a conflict; tuning the scales too removes most of it.",
     )
 
 
@@ -100,12 +101,12 @@ ORACLES = {
     "all columns": (
         "all columns",
         "C",
-        "The truth of the simulation takes the place of the paper's network as oracle.",
+        "The truth of the simulation replaces the paper's network as oracle.",
     ),
     "sub-lattice": (
         f"{SPECIES} alone",
         "D",
-        "Where noise is heavy a narrow scale that happens to give the right count can win over a "
+        "In strong noise a narrow scale that gives the right count by chance can win over a "
         "broad one that gives better columns: neither count nor spacing says which is right.",
     ),
 }
@@ -205,13 +206,13 @@ def two_weights(out: Path, sweeps: Mapping[str, Sweep]) -> Claim:
     draw_weights(out / "two_weights.png", sweeps, weights, chosen, titles, label)
     return Claim(
         "weights of two",
-        "The choice does not hang on the weights of the two objectives.",
+        "The choice does not depend on the weights of the two objectives.",
         f"on every image F1 stays within {SAME} of that at equal weights from 1:{JUDGED} to "
         f"{JUDGED}:1, for both distances",
         len(found["images_steady_where_judged"]) == len(sweeps),
         {**found, "choices": _choices_over(sweeps, weights, chosen)},
         "two_weights.png",
-        "Where the front is one answer no weight can change it; the choice moves only where noise "
+        "If the front is one answer, no weight can change it; the choice moves only where noise "
         "leaves a front of several.",
     )
 
@@ -248,7 +249,7 @@ def four_weights(out: Path, sweeps: Mapping[str, Sweep]) -> Claim:
     every = np.array(list(product((1 / JUDGED, 1 / 2, 1, 2, JUDGED), repeat=len(names))))
     return Claim(
         "weights of four",
-        "The default reward's choice does not hang on the weights of its four terms.",
+        "The default reward's choice does not depend on the weights of its four terms.",
         f"on every image F1 stays within {SAME} of that at equal weights while one term weighs "
         f"1/{JUDGED} to {JUDGED} times as much as the others",
         len(found["images_steady_where_judged"]) == len(sweeps),
@@ -261,7 +262,7 @@ def four_weights(out: Path, sweeps: Mapping[str, Sweep]) -> Claim:
             "choices": _choices_over(sweeps, weights, chosen),
         },
         "four_weights.png",
-        "Evidence grows when faint columns are left out, and the count holds against it: too much "
+        "Evidence grows when faint columns are left out; the count prevents this: too much "
         "weight on the one, or too little on the other, loses them. The weights of the two spacing "
         "terms hardly matter.",
     )
@@ -308,7 +309,7 @@ def noise(out: Path, sweeps: Mapping[float, Sweep]) -> Claim:
             "levels": rows,
         },
         "noise.png",
-        "The count is an objective, so that it stays level is no evidence that columns are right: "
+        "The count is an objective, so a stable count is no evidence that columns are right: "
         "F1 says how many are. Kept: the parameters chosen at noise "
         f"{TUNED_AT:g}. The paper compares with a network; none is trained here.",
     )
@@ -357,13 +358,13 @@ def hacks(out: Path, seed: int, level: float = 0.2) -> Claim:
     )
     return Claim(
         "hacks",
-        "Count and spacing take a square grid and a shifted lattice for the truth; the default "
+        "Count and spacing accept a square grid and a shifted lattice as true; the default "
         "reward does not.",
         "for both: F1 below 0.3, a value by the two objectives at most 0.05 below the truth's, and "
         "one by the four terms at least 0.5 below",
         fooled,
         {"noise": level, **rows},
         "hacks.png",
-        "The spacing objective was added against hacks; of these it stops the random places only. "
-        "What stops the others is evidence of the image itself.",
+        "The spacing objective was added against wrong answers; it stops only the random places. "
+        "Evidence from the image stops the others.",
     )

@@ -44,7 +44,7 @@ GRID: Grid = {
     "threshold": KNOWN["threshold"].space.bins(60),
     "overlap": KNOWN["overlap"].space.bins(6),
 }
-#: The second oracle's sub-lattice: the heaviest atoms.
+#: The second oracle's sublattice: the heaviest atoms.
 SPECIES = "Ba"
 #: Standard deviations of Gaussian noise, in units of the clean image's range (paper: 0 to 1).
 NOISE = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)
@@ -98,14 +98,14 @@ def images(seed: int) -> dict[str, Micrograph]:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Who knows better: what physics expects of some columns, and where they truly are."""
+    """Reference prior and ground truth of some columns."""
 
     prior: Prior
     truth: Points
 
 
 def oracle(micrograph: Micrograph, species: str | None = None) -> Oracle:
-    """The oracle of all columns, or of one sub-lattice: its own density and distances."""
+    """The oracle of all columns, or of one sublattice: its own density and distances."""
     projection, truth = ybco(), micrograph.truth
     assert isinstance(truth, Points)
     if species is not None:

@@ -17,17 +17,13 @@ from typing import Any
 import numpy as np
 
 from scopegym.artifacts import Array, Features, Labels
-from scopegym.datasets.simulate_patterns import (
-    Pattern,
-    halves,
-    plane_group,
-    plane_group_pattern,
-    simulate_patterns,
-)
+from scopegym.datasets.patterns import Pattern, plane_group, plane_group_pattern
+from scopegym.datasets.simulate_patterns import halves, simulate_patterns
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 
-#: Plane groups by their Patterson symmetry (paper 003, table I).
+#: Plane groups by their Patterson symmetry (Wang, Freysoldt and Liebscher, table I; title in
+#: ``reproduce.symmetry``).
 PATTERSON: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("p1", "p2"), "p2"),
@@ -74,6 +70,8 @@ FINE_STRIDE_PX: Mapping[str, int] = MappingProxyType(
 )
 #: From this share of right pixels on, two groups count as told apart.
 TOLD_APART = 0.9
+#: Pooled score from which on a pattern counts as having an operation.
+SYMMETRIC = 0.9
 
 
 @dataclass(frozen=True)

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scopegym.artifacts import Array, Features, Labels
+from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate_patterns import (
-    PLANE_GROUPS,
     disk,
-    lattice,
     simulate_patterns,
     tilt_boundary,
     twin,
     two_phases,
 )
-from scopegym.experiments.reproduce.base import Claim, reproduction, write
-from scopegym.experiments.reproduce.plane_groups import (
-    DESCRIPTORS,
-    PATTERSON,
-    TOLD_APART,
-    Signature,
-    Table,
-    metric,
-    order,
-    patterson,
-    signature,
-    tables,
-    translation_map,
+from scopegym.experiments.reproduce.base import Claim, reproduction
+from scopegym.experiments.reproduce.plane_group_claims import (
+    groups,
+    scores,
+    table_1,
+)
+from scopegym.experiments.reproduce.symmetry_pictures import (
+    draw_images,
+    draw_separability,
 )
 from scopegym.metrics import label_accuracy
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+#: Side of the fields of view [px].
+SIZE = 384
 
-#: Sides of the fields of view [px], and random motifs per plane group.
-SIZE, GROUP_SIZE, MOTIFS = 384, 224, 2
 #: Noise of the demonstrations in standard deviations of the clean image.
 NOISE = 0.5
-#: Colours of labels that all kinds of colour vision tell apart (Okabe and Ito, 2008).
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 
 
 @dataclass(frozen=True)
@@ -71,10 +61,12 @@ class Segmentation:
 
 @reproduction
 def symmetry(out: Path, seed: int) -> list[Claim]:
-    """Segmentation by symmetry descriptors (Wang, Freysoldt and Liebscher, paper 003).
+    """Segmentation by symmetry descriptors, after Wang, Freysoldt and Liebscher.
 
-    Two phases by translation; two grains by reflection and by rotation; a precipitate with twin
-    and stacking fault; separability against variance; plane groups against Patterson symmetry.
+    Semi-automated segmentation of atomic-resolution microscopy images with unsupervised machine
+    learning. Two phases by translation; two grains by reflection and by rotation; a precipitate
+    with twin and stacking fault; separability over variance; plane groups and their Patterson
+    symmetry.
     """
     return [
         phases(out, seed),
@@ -102,9 +94,6 @@ def segment(
     return Segmentation(image, features, reduced, labels)
 
 
-# --- 1: two phases --------------------------------------------------------------------------------
-
-
 def by_translation(seed: int, size: int, window: float = 4.0) -> Segmentation:
     """The twin of figure 4, with a hundred shifts up to ``window`` spacings."""
     image = two_phases((size, size), size / 48, noise=NOISE, seed=seed)
@@ -123,7 +112,7 @@ def phases(out: Path, seed: int, size: int = SIZE) -> Claim:
     draw_images(out / "phases.png", panels, wide.image)
     return Claim(
         "two phases",
-        "Translation descriptors tell an oblique phase from a rectangular one (figure 4).",
+        "Translation descriptors separate an oblique phase from a rectangular one (figure 4).",
         "at least 0.97 of the pixels are right with shifts of several cells as in the paper, and "
         "0.99 with shifts within about a cell",
         wide.accuracy >= 0.97 and narrow.accuracy >= 0.99,
@@ -134,12 +123,9 @@ def phases(out: Path, seed: int, size: int = SIZE) -> Claim:
             "size_px": size,
         },
         "phases.png",
-        "Near the boundary long shifts lead out of the phase, which moves the boundary by up to a "
+        "Near the boundary long shifts end in the other phase, which moves the boundary by up to a "
         "spacing.",
     )
-
-
-# --- 2: two grains --------------------------------------------------------------------------------
 
 
 def grains(out: Path, seed: int, size: int = SIZE) -> Claim:
@@ -180,8 +166,6 @@ def grains(out: Path, seed: int, size: int = SIZE) -> Claim:
         "grains.png",
     )
 
-
-# --- 3: precipitate -------------------------------------------------------------------------------
 
 #: Labels of the truth of the third demonstration.
 REGIONS = ("matrix", "precipitate", "twin", "fault")
@@ -227,7 +211,7 @@ def precipitate(out: Path, seed: int, size: int = SIZE) -> Claim:
     draw_images(out / "precipitate.png", panels, image)
     return Claim(
         "precipitate",
-        "Twins and stacking faults of a precipitate show in the segmentation (figure 7).",
+        "The segmentation shows twins and stacking faults of a precipitate (figure 7).",
         "matrix, precipitate, twin and fault each have a label of their own, which at least 0.8 "
         "of their pixels carry",
         figures["labels_are_different"] and min(recall) >= 0.8,
@@ -265,9 +249,6 @@ def _planar(found: Segmentation, label: int) -> dict[str, float]:
 def _near(region: Array, reach: float, distance: Any) -> Array:
     """Pixels within ``reach`` of the edge of a region ``[H, W]``."""
     return (distance(region) + distance(~region)) <= reach
-
-
-# --- 4: separability ------------------------------------------------------------------------------
 
 
 def fisher(values: Array, classes: Array) -> Array:
@@ -313,214 +294,3 @@ def separability(out: Path, seed: int, size: int = SIZE) -> Claim:
         figures,
         "separability.png",
     )
-
-
-# --- 5: plane groups ------------------------------------------------------------------------------
-
-
-#: Pooled score from which on a pattern counts as having an operation.
-SYMMETRIC = 0.9
-
-
-def table_1(
-    out: Path, seed: int, motifs: int = MOTIFS, chosen: Sequence[str] = PLANE_GROUPS
-) -> Claim:
-    """Table I: the map of translation scores has the Patterson symmetry of the plane group."""
-    members = order(chosen)
-    measured = {group: patterson(group, motifs, seed) for group in members}
-    right = [group for group in members if measured[group] == PATTERSON[group]]
-    draw_maps(out / "translation_maps.png", members, seed)
-    return Claim(
-        "table I",
-        "Translation scores have the Patterson symmetry of the plane group (table I).",
-        "the symmetry measured of the map of scores is that of the table for every group",
-        len(right) == len(members),
-        {
-            "right": f"{len(right)} of {len(members)}",
-            "measured": measured,
-            "table": {group: PATTERSON[group] for group in members},
-        },
-        "translation_maps.png",
-    )
-
-
-def scores(
-    out: Path, seed: int, motifs: int = MOTIFS, chosen: Sequence[str] = PLANE_GROUPS
-) -> Claim:
-    """Section II.A.2: the scores of turns and mirrors say which of them a pattern has."""
-    found = [signature(group, motifs, seed) for group in order(chosen)]
-    draw_scores(out / "scores.png", found)
-    rows = [(one, name, value) for one in found for name, value in one.scores.items()]
-    wrong = [
-        f"{one.group} {name}: {value:.2f}"
-        for one, name, value in rows
-        if (value >= SYMMETRIC) != (name in one.has)
-    ]
-    right = 1 - len(wrong) / len(rows)
-    return Claim(
-        "scores",
-        "The pooled scores of turns and mirrors say which of them a pattern has (section II.A.2).",
-        f"at least 0.95 of all operations lie on their side of {SYMMETRIC}, without noise",
-        right >= 0.95,
-        {
-            "right": right,
-            "operations": len(rows),
-            "wrong": wrong,
-            "signatures": [one.to_dict() for one in found],
-        },
-        "scores.png",
-        "The mirrors of p4gm run along the diagonals only, 9 degrees from the nearest lines of the "
-        "fan of ten. An axis is found only by a centre nearer to it than a column is wide.",
-    )
-
-
-def groups(
-    out: Path,
-    seed: int,
-    size: int = GROUP_SIZE,
-    motifs: int = MOTIFS,
-    chosen: Sequence[str] = PLANE_GROUPS,
-) -> Claim:
-    """Which pairs of plane groups a segmentation tells apart, descriptor by descriptor."""
-    found = tables(chosen, size, motifs, seed)
-    draw_tables(out / "plane_groups.png", found)
-    rows = {table.descriptor: _told(table) for table in found}
-    papers = [rows[f"{kind}_symmetry"] for kind in ("translation", "rotation", "reflection")]
-    return Claim(
-        "plane groups",
-        "Descriptors tell patterns apart by the symmetry that each of them sees (section III).",
-        "each of the paper's three descriptors tells more of the pairs apart that differ in the "
-        f"symmetry it sees than of those that do not (apart: {TOLD_APART} of the pixels right)",
-        all(row.get("other", 1.0) > row.get("alike", 0.0) for row in papers),
-        {
-            "told_apart": rows,
-            "metric": {group: metric(group) for group in order(chosen)},
-            "tables": {table.descriptor: table.to_dict() for table in found},
-        },
-        "plane_groups.png",
-        "Two motifs differ in more than their symmetry. The diagonal, two motifs of one group, "
-        "says how much of the success is not due to the group.",
-    )
-
-
-def _told(table: Table) -> dict[str, float]:
-    """Shares of pairs told apart: alike in the symmetry seen, others, and one group's motifs."""
-    kinds = {
-        "alike": table.pairs(True),
-        "other": table.pairs(False),
-        "one_group": np.diag(table.accuracy),
-    }
-    shares = {k: float(np.mean(v >= TOLD_APART)) for k, v in kinds.items() if len(v)}
-    pairs = np.concatenate([kinds["alike"], kinds["other"]])
-    if not len(pairs):
-        return shares
-    return {**shares, "least_accuracy": float(pairs.min()), "median": float(np.median(pairs))}
-
-
-# --- pictures -------------------------------------------------------------------------------------
-
-
-def draw_images(path: Path, panels: Sequence[tuple[str, Labels | None]], image: Micrograph) -> None:
-    """The image in every panel, under its labels where there are any."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * len(panels), 3.4), dpi=120, layout="constrained")
-    low, high = np.percentile(image.data, (0.5, 99.5))
-    for axes, (title, labels) in zip(
-        np.ravel(figure.subplots(1, len(panels))), panels, strict=True
-    ):
-        axes.imshow(image.data, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        if labels is not None:
-            _paint(axes, labels)
-        axes.set_title(title, size=10)
-        axes.set_axis_off()
-    write(figure, path)
-
-
-def _paint(axes: Axes, labels: Labels) -> None:
-    from matplotlib.colors import ListedColormap
-
-    most = len(COLOURS) - 0.5
-    cmap = ListedColormap(COLOURS)
-    axes.imshow(labels.map, cmap=cmap, vmin=-0.5, vmax=most, alpha=0.5, interpolation="nearest")
-
-
-def draw_separability(path: Path, raw: tuple[Array, Array], pca: tuple[Array, Array]) -> None:
-    """Fisher's ratio over variance, both logarithmic."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.8), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    axes.scatter(*raw, s=16, color=COLOURS[0], lw=0, alpha=0.7, label="translation scores")
-    axes.scatter(*pca, s=40, color=COLOURS[1], marker="D", lw=0, label="PCA features")
-    axes.set(xscale="log", yscale="log", xlabel="variance", ylabel="Fisher separability")
-    axes.legend(frameon=False)
-    write(figure, path)
-
-
-def draw_maps(path: Path, members: Sequence[str], seed: int) -> None:
-    """The scores of all shifts of one pattern per group."""
-    from matplotlib.figure import Figure
-
-    columns = min(9, len(members))
-    rows = -(-len(members) // columns)
-    figure = Figure(figsize=(1.25 * columns, 1.6 * rows), dpi=120, layout="constrained")
-    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, group in zip(panels, members, strict=False):
-        shifts, values = translation_map(group, seed)
-        reach = int(np.abs(shifts).max())
-        square = np.full((2 * reach + 1, 2 * reach + 1), np.nan)
-        square[tuple((shifts + reach).T)] = values
-        axes.imshow(square, cmap="viridis")
-        axes.set_title(f"{group}: {PATTERSON[group]}", size=8)
-    write(figure, path)
-
-
-def draw_scores(path: Path, found: Sequence[Signature]) -> None:
-    """The scores of all operations: those that a group has filled, the others open."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    colours = dict(zip(found[0].scores, (*COLOURS, "k"), strict=True))
-    for x, one in enumerate(found):
-        for at, (name, value) in enumerate(one.scores.items()):
-            face = colours[name] if name in one.has else "none"
-            axes.scatter(x + 0.14 * (at - 2), value, s=18, fc=face, ec=colours[name], lw=0.9)
-    for name, colour in colours.items():
-        label = name if isinstance(name, str) else f"turn {name}°"
-        axes.scatter([], [], s=18, fc=colour, ec=colour, label=label)
-    axes.scatter([], [], s=18, fc="none", ec="k", label="not in the group")
-    axes.axhline(SYMMETRIC, color="k", lw=0.6, ls=":")
-    axes.set_xticks(range(len(found)), [one.group for one in found], rotation=60)
-    axes.set_ylabel("pooled score")
-    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    write(figure, path)
-
-
-def draw_tables(path: Path, found: Sequence[Table]) -> None:
-    """A matrix of accuracies per descriptor; frames hold the groups of one Patterson symmetry."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.1 * len(DESCRIPTORS), 3.7), dpi=120, layout="constrained")
-    panels = np.ravel(figure.subplots(1, len(found)))
-    for axes, table in zip(panels, found, strict=True):
-        shown = axes.imshow(table.accuracy, cmap="viridis", vmin=0.5, vmax=1)
-        axes.set_title(table.descriptor, size=10)
-        axes.set_xticks(range(len(table.groups)), table.groups, rotation=90, size=7)
-        axes.set_yticks(range(len(table.groups)), table.groups, size=7)
-        _frame(axes, [PATTERSON[group] for group in table.groups])
-    figure.colorbar(shown, ax=panels, label="share of right pixels", shrink=0.75, pad=0.01)
-    write(figure, path)
-
-
-def _frame(axes: Axes, symmetry: Sequence[str]) -> None:
-    from matplotlib.patches import Rectangle
-
-    starts = [i for i, name in enumerate(symmetry) if i == 0 or symmetry[i - 1] != name]
-    for start, end in zip(starts, [*starts[1:], len(symmetry)], strict=True):
-        side = end - start
-        corner = (start - 0.5, start - 0.5)
-        axes.add_patch(Rectangle(corner, side, side, fill=False, ec="#d55e00", lw=1.2))

@@ -1,0 +1,63 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The micrograph to analyse.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="A file with operators or rewards of yours."),
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(metavar="LENGTH", help="Pixel size with unit, such as '35.2 pm'."),
+]
+CrystalName = Annotated[
+    str | None,
+    typer.Option("--crystal", metavar="NAME|CIF", help="The crystal (scopegym list crystals)."),
+]
+Zone = Annotated[str, typer.Option(metavar="U,V,W", help="Its zone axis.")]
+Density = Annotated[float | None, typer.Option(metavar="N", help="Columns per square nanometre.")]
+Spacing = Annotated[
+    str | None,
+    typer.Option(metavar="LENGTH", help="Nearest-neighbour spacing, '0.28 nm' or '8 px'."),
+]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
+]
+Contrast = Annotated[
+    Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Processes to work in; as many as cores if not given."),
+]
+BackendName = Annotated[
+    Literal["ray", "processes", "serial"],
+    typer.Option("--backend", help="Ray actors, plain subprocesses, or this process alone."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one."),
+]
+Gpus = Annotated[float, typer.Option(min=0, max=64, help="GPUs per worker, perhaps a part.")]
+Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda or cuda:N.")]
+Frame = Annotated[
+    int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")]
+AgentName = Annotated[str, typer.Option("--agent", help="Search strategy (scopegym list agents).")]
+Executions = Annotated[
+    int, typer.Option("--budget", min=1, max=1_000_000, help="Operator executions to spend.")
+]
+# scikit-learn takes no larger seeds.
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the search.")]
+PickName = Annotated[
+    Literal["value", "euclidean", "chebyshev"],
+    typer.Option("--pick", help="How to choose from the front."),
+]

@@ -1,0 +1,29 @@
+"""Check plug-ins: ``python -m scopegym.testing FILE.py...``; exits 1 where a contract is broken."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from scopegym.errors import ScopegymError
+from scopegym.testing.plugin import check_plugin
+
+
+def main(paths: Sequence[str]) -> int:
+    """Check plug-ins and print what was checked; gives the exit code."""
+    if not paths:
+        print("Usage: python -m scopegym.testing FILE.py...", file=sys.stderr)
+        return 2
+    for path in paths:
+        try:
+            for entry, checked in check_plugin(path).items():
+                print(f"{entry}: ok")
+                print(*(f"  {line}" for line in checked), sep="\n")
+        except (AssertionError, ScopegymError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
