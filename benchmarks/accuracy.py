@@ -10,11 +10,11 @@ import numpy as np
 import scopegym
 from scopegym import operators
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.experiments.solve import Result
 from scopegym.metrics import match_points
+from scopegym.sample.crystal import Crystal
 
 SEEDS = 10
 BUDGET = 60

@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.sample.crystal import Crystal
 
 PIXEL_NM = 0.02
 #: Seconds after which a run counts as one that never ends.

@@ -22,15 +22,15 @@ from scipy.stats import spearmanr
 
 from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Labels, Points
-from scopegym.crystal import crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.reproduce.disorder import species
 from scopegym.experiments.solve import search
 from scopegym.metrics import mask_overlap
+from scopegym.sample import Expectation
+from scopegym.sample.crystal import crystal
 from scopegym.workflow import Workflow
 
 cv2.setNumThreads(1)

@@ -35,10 +35,10 @@ EXPERTS = ("atoms", "disorder", "symmetry")
 
 def image(kind: str, size: int, folder: Path) -> Path:
     """An image of SrTiO3 [001], of that with disordered regions, or of two patterns; as a file."""
-    from scopegym.crystal import Crystal
     from scopegym.datasets.simulate import simulate_crystal
     from scopegym.datasets.simulate_disorder import simulate_disorder
     from scopegym.datasets.simulate_patterns import two_phases
+    from scopegym.sample.crystal import Crystal
 
     path = folder / f"{kind}-{size}.npy"
     if path.exists():
@@ -60,24 +60,24 @@ def image(kind: str, size: int, folder: Path) -> Path:
 
 def measured(kind: str, path: Path) -> dict[str, float | str]:
     """What a child process reports: seconds, peak memory [bytes] and what came of it."""
-    from scopegym.crystal import Crystal
     from scopegym.datasets.readers import load
     from scopegym.envs.problem import Problem
     from scopegym.envs.problem import registry as tasks
-    from scopegym.experiments.expectations import expect
+    from scopegym.sample import Sample
+    from scopegym.sample.crystal import Crystal
     from scopegym.workflow import Step, Workflow
 
     start = time.perf_counter()
     micrograph = load(path, f"{PIXEL_SIZE_NM} nm")
     if kind == "estimate":
-        said = f"spacing {expect(micrograph, estimate=True).prior.scale_px:.2f} px"
+        said = f"spacing {Sample(estimate=True).expect(micrograph).prior.scale_px:.2f} px"
     else:
         task = tasks[kind if kind in EXPERTS else "atoms"]
         if kind == "symmetry":
-            prior = expect(micrograph, spacing="8 px", counted=False).prior
+            prior = Sample(spacing="8 px").expect(micrograph, counted=False).prior
         else:
             crystal = Crystal.named("SrTiO3")
-            prior = expect(micrograph, sample=crystal, zone=(0, 0, 1)).prior
+            prior = Sample(crystal=crystal, zone=(0, 0, 1)).expect(micrograph).prior
         problem = Problem(micrograph, prior, task)
         if kind == "apply":
             from scopegym.agents.policy import Policy

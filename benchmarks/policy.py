@@ -32,9 +32,9 @@ from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.solve import break_ties
 from scopegym.metrics import match_points
+from scopegym.sample import Sample
 
 #: The stream of the unseen images: neither training nor validation draws from it.
 UNSEEN = 9001
@@ -108,17 +108,17 @@ def simulated(count: int, policies: list[str], keep: Path | None) -> None:
 
 def published(data: Path) -> Iterator[tuple[str, scopegym.Micrograph, dict, Points | None, float]]:
     """Name, image, what is known of it, truth if there is one, and margin [px]."""
-    ybco = {"sample": "YBa2Cu3O7", "zone": (1, 0, 0)}
+    ybco = {"crystal": "YBa2Cu3O7", "zone": (1, 0, 0)}
     for name in ("ybco_100", "ybco_100_poisson"):
         image = bundled(name)
         assert isinstance(image.truth, Points)
         yield f"abTEM {name}", image, ybco, image.truth, 10.5
     atoms = data / "atom_finding"
     yield "YBa2Cu3O7", load(atoms / "scilink_ybco_haadf" / "YBCO_tem.tif"), ybco, None, 0
-    batio3 = {"sample": "BaTiO3", "zone": (1, 0, 0)}
+    batio3 = {"crystal": "BaTiO3", "zone": (1, 0, 0)}
     yield "BaTiO3", load(atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4"), batio3, None, 0
     mos2 = load(next((atoms / "scilink_mos2_haadf").glob("*.npy")))
-    yield "MoS2", mos2, {"sample": "MoS2", "zone": (0, 0, 1)}, None, 0
+    yield "MoS2", mos2, {"crystal": "MoS2", "zone": (0, 0, 1)}, None, 0
     yield "MoS2, estimated", mos2, {"estimate": True}, None, 0
     for file in sorted((atoms / "acstem_pt_single_atoms" / "tif_data").glob("*.tif")):
         labels = file.parents[1] / "label_coordinates" / f"{file.name[:3]}_Results.csv"
@@ -159,7 +159,7 @@ def real(data: Path, policies: list[str]) -> None:
     )
     for name, image, known, truth, margin in published(data):
         try:
-            expectation = expect(image, **known, calibration="report")
+            expectation = Sample(**known, calibration="report").expect(image)
             problem = Problem(image, expectation.prior, ATOMS)
             problem.check()
             trials = [problem.evaluate(ATOMS.expert), searched(problem, 60)[0]]

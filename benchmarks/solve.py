@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import scopegym
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.sample.crystal import Crystal
 
 
 def main() -> None:

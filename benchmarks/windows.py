@@ -15,14 +15,14 @@ import time
 
 from scopegym.answers import agreement
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_gradient
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
-from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.solve import search
 from scopegym.experiments.windows import Windowed, solve_windows
 from scopegym.metrics import match_points
+from scopegym.sample import Expectation, Sample
+from scopegym.sample.crystal import Crystal
 
 WINDOW, STRIDE = 128, 64
 CRYSTAL, ZONE = "YBa2Cu3O7", (1, 0, 0)
@@ -70,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     projection = Crystal.named(CRYSTAL).project(ZONE)
     micrograph = simulate_gradient(projection, blur=BLUR, noise=NOISE, seed=1)
-    expectation = expect(micrograph, sample=CRYSTAL, zone=ZONE)
+    expectation = Sample(crystal=CRYSTAL, zone=ZONE).expect(micrograph)
     problem = Problem(micrograph, expectation.prior, tasks["atoms"])
     cores = os.cpu_count() or 1
     agents = given.agents.split(",")

@@ -37,7 +37,7 @@ def check(name: str) -> str:
     """
     if name in ("cpu", "torch"):
         return name
-    match = re.fullmatch(r"cuda(?::(\d+))?", name, re.ASCII)
+    match = re.fullmatch(r"cuda(?::(\d+))?", str(name), re.ASCII)
     if match is None:
         raise ScopegymError(f"The device must be cpu, cuda or cuda:N, not '{name}'.")
     import torch

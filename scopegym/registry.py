@@ -47,8 +47,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         try:
             return self._entries[name]
-        except KeyError:
-            raise UnknownNameError(self.kind, name, self._entries) from None
+        except (KeyError, TypeError):  # what cannot be hashed names nothing
+            raise UnknownNameError(self.kind, str(name), self._entries) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

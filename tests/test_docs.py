@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
+from scopegym.sample.crystal import Crystal
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

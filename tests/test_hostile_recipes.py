@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scopegym.crystal import Crystal
-from scopegym.crystal import crystal as find_crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError, one_line, shown
 from scopegym.experiments.replay import read_table, replay
 from scopegym.plain import Items, Number, Positive, Record, Table, Text, Whole, read_bytes
 from scopegym.rewards.base import Reward
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.crystal import crystal as find_crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 MICROGRAPH = simulate_crystal(Crystal.named("Cu").project((1, 0, 0)), (96, 96), 0.02, seed=1)

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from scopegym.envs.problem import Problem, registry
 from scopegym.micrograph import Micrograph
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
 
 name, spacing, path = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 pixels = np.load(path)
-prior = Prior(spacing, count=pixels.size / spacing**2, lattice_px=((spacing, 0.0), (0.0, spacing)))
+lattice = Lattice(((spacing, 0.0), (0.0, spacing)))
+prior = Prior(spacing, count=pixels.size / spacing**2, parts=(lattice,))
 task = registry[name]
 trial = Problem(Micrograph(pixels), prior, task).evaluate(task.expert)
 peak = 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])

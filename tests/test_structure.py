@@ -15,7 +15,7 @@ import scopegym
 
 PACKAGE = Path(scopegym.__file__).parent
 #: Each may import what stands before it.
-LAYERS = ("operators", "rewards", "envs", "agents", "experiments")
+LAYERS = ("operators", "answers", "rewards", "envs", "agents", "experiments")
 #: Modules that belong to no layer: they may import these layers and no others. All others are
 #: below the layers.
 ABOVE = {

@@ -18,7 +18,7 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
 from scopegym.workflow import Recipe, Step, Workflow
 
 PRIOR = Prior(scale_px=8.0, count=36.0, neighbour_sums_px=(32.0,), sources={"count": "given"})
@@ -171,7 +171,7 @@ def test_recipe_round_trip_with_prior_and_record(tmp_path: Path):
         26.927,
         162.4,
         (101.2, 99.0),
-        ((117.3, 0.125), (0.0, 39.1)),
+        (Lattice(((117.3, 0.125), (0.0, 39.1))),),
         "dark",
         {"scale_px": "crystal"},
     )

@@ -18,9 +18,9 @@ from scopegym.artifacts import Points
 from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem
 from scopegym.experiments.apply import doubts
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.pictures import write_overlay
 from scopegym.experiments.reproduce.base import reproduce
+from scopegym.sample import Sample
 
 HERE = Path(__file__).parent
 
@@ -90,8 +90,8 @@ def real(data: Path) -> None:
     policy = Policy.shipped("atoms")
     atoms = data / "atom_finding"
     shown = (
-        ("YBa2Cu3O7", atoms / "scilink_ybco_haadf" / "YBCO_tem.tif", {"sample": "YBa2Cu3O7"}),
-        ("BaTiO3", atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4", {"sample": "BaTiO3"}),
+        ("YBa2Cu3O7", atoms / "scilink_ybco_haadf" / "YBCO_tem.tif", {"crystal": "YBa2Cu3O7"}),
+        ("BaTiO3", atoms / "baghizadeh_batio3" / "BTO_crystal_1.dm4", {"crystal": "BaTiO3"}),
         (
             "MoS2",
             next((atoms / "scilink_mos2_haadf").glob("*.npy")),
@@ -106,7 +106,7 @@ def real(data: Path) -> None:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axes, (name, file, known) in zip(figure.subplots(1, 4), shown, strict=True):
         micrograph = scopegym.load(file)
-        expectation = expect(micrograph, **known, calibration="report")
+        expectation = Sample(**known, calibration="report").expect(micrograph)
         problem = Problem(micrograph, expectation.prior, policy.task)
         trial = policy.propose(problem)
         said = "doubtful" if doubts(policy, problem, expectation, trial) else "ok"
@@ -126,15 +126,15 @@ def real(data: Path) -> None:
 
 def windows() -> None:
     """The maps of docs/windows.md: a random search in every window of a fading image."""
-    from scopegym.crystal import Crystal
     from scopegym.datasets.simulate import simulate_gradient
     from scopegym.envs.problem import registry as tasks
     from scopegym.experiments.maps import write_maps
     from scopegym.experiments.windows import solve_windows
+    from scopegym.sample.crystal import Crystal
 
     projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
     micrograph = simulate_gradient(projection, noise=0.1, seed=1)
-    expectation = expect(micrograph, sample="YBa2Cu3O7")
+    expectation = Sample(crystal="YBa2Cu3O7").expect(micrograph)
     problem = Problem(micrograph, expectation.prior, tasks["atoms"])
     result = solve_windows(problem, expectation, 128, agent="random", budget=60)
     write_maps(result, HERE / "windows.png")

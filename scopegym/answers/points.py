@@ -25,10 +25,10 @@ from scopegym.answers.base import (
     seam,
 )
 from scopegym.artifacts import Array, Points, State
-from scopegym.crystal import CRYSTALS
 from scopegym.frozen import FrozenDict
 from scopegym.metrics import match_points
 from scopegym.prior import Prior
+from scopegym.sample.crystal import CRYSTALS
 
 if TYPE_CHECKING:
     from scopegym.envs.problem import Problem

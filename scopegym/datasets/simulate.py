@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from scopegym.artifacts import Array, Points
-from scopegym.crystal import Projection
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
+from scopegym.sample.projection import Projection
 
 #: Width (standard deviation) of a column in an aberration-corrected HAADF image: source size and
 #: thermal motion together give about 0.1 nm full width at half maximum [nm].

@@ -12,11 +12,11 @@ import math
 import numpy as np
 
 from scopegym.artifacts import Array
-from scopegym.crystal import Projection
 from scopegym.datasets.simulate import COLUMN_SIGMA_NM, REACH, draw_columns
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.operators.regions import regions
+from scopegym.sample.projection import Projection
 
 #: Width of a disordered column over that of an ordered one.
 BLUR = 1.3

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Nouns, Problem, Slot, Task, registry
 from scopegym.rewards.base import Reward
+from scopegym.sample.crystal import crystal
 from scopegym.workflow import Step, Workflow
 
 #: Projections that training images are drawn from: those whose columns can be told apart.

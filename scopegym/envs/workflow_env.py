@@ -21,10 +21,10 @@ from scopegym.envs.episode import Episode, Rules, Stats
 from scopegym.envs.observation import LIMIT, PICTURES, SIDE, Observer
 from scopegym.envs.problem import Problem, Task, registry
 from scopegym.errors import ScopegymError
-from scopegym.estimation import estimate_prior
 from scopegym.limits import Limits
 from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
+from scopegym.sample.estimation import estimate_prior
 
 #: What an episode can be about: a problem, or an image whose prior is then estimated.
 Picture = Problem | Micrograph | str | Path

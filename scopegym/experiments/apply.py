@@ -20,8 +20,7 @@ from scopegym.agents.ppo import guided
 from scopegym.artifacts import digest
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
-from scopegym.experiments.collection import Known
-from scopegym.experiments.expectations import Expectation
+from scopegym.experiments.collection import images_in, problem_of
 from scopegym.experiments.findings import found
 from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
 from scopegym.experiments.outputs import to_json
@@ -29,6 +28,7 @@ from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import break_ties
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile
+from scopegym.sample import Expectation, Sample
 from scopegym.workers import Backend, Parcel, WorkerDied, one_thread, spread
 from scopegym.workflow import Workflow, versions
 
@@ -42,7 +42,7 @@ class Job:
     """What is done to every image. It travels to the workers."""
 
     policy: Policy
-    known: Known
+    sample: Sample
     refine: int = 0
     seed: int = 0
     plugins: tuple[PluginFile, ...] = ()
@@ -54,7 +54,7 @@ class Job:
         """The settings that results depend on beside the image, as plain values."""
         return {
             "policy": self.policy.key,
-            **self.known.to_dict(),
+            **self.sample.to_dict(),
             "refine": self.refine,
             "seed": self.seed,
             "device": self.device,
@@ -96,7 +96,7 @@ class Applier:
         try:
             if (file, stamp) != self.opened:
                 with file.local() as path:
-                    images = self.job.known.images(path)
+                    images = images_in(path, self.job.sample)
                     # A private copy of the file is gone when the next frame is asked for.
                     self.images = images if path == file.path else [*images]
                 self.opened = file, stamp
@@ -113,7 +113,7 @@ class Applier:
         self, micrograph: Micrograph, identity: dict[str, Any]
     ) -> tuple[float, dict[str, bytes]]:
         policy = self.job.policy
-        problem, expectation = self.job.known.problem(micrograph, policy.task, policy.reward)
+        problem, expectation = problem_of(micrograph, self.job.sample, policy.task, policy.reward)
         trial = self._chosen(problem)
         if trial.failure is not None:
             raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")

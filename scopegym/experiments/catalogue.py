@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scopegym.agents import registry as agents
-from scopegym.crystal import CRYSTALS
 from scopegym.datasets.bundled import BUNDLED
 from scopegym.envs import registry as tasks
 from scopegym.errors import unknown
 from scopegym.operators import registry as operators
 from scopegym.rewards import registry as rewards
+from scopegym.sample.crystal import CRYSTALS
 from scopegym.space import Choice, Space
 
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def _crystals() -> list[Row]:
 
 
 def _named(crystals: Any) -> Mapping[str, Any]:
-    from scopegym.crystal import Crystal
+    from scopegym.sample.crystal import Crystal
 
     return {name: Crystal.named(name) for name in crystals}
 

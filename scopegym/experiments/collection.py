@@ -1,56 +1,35 @@
-"""Many images at once: which files are meant, and what is known of them."""
+"""Many images at once: which files are meant, and what is asked of each."""
 
 from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from scopegym.datasets.readers import SUFFIXES, load
 from scopegym.envs.problem import Problem, Task
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import Expectation, expect
-from scopegym.frozen import FrozenDict
 from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
+from scopegym.sample import Expectation, Sample
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is said of all images of a collection: their pixel size where the files do not tell, and
-    the arguments of ``expect``."""
-
-    pixel_size: str | None = None
-    expected: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({"estimate": True}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """What is said, as plain values: a crystal by its name and what it is made of."""
-        told = {"pixel_size": self.pixel_size, **self.expected}
-        crystal = told.pop("sample", None)
-        return {
-            "crystal": None if crystal is None else f"{crystal.name} {crystal.key[:12]}",
-            **{name: _plain(value) for name, value in told.items()},
-        }
-
-    def images(self, path: Path) -> Sequence[Micrograph]:
-        """The image in a file, or the frames of a stack, read when they are asked for."""
-        return load(path, self.pixel_size).images
-
-    def problem(
-        self, micrograph: Micrograph, task: Task, reward: Reward
-    ) -> tuple[Problem, Expectation]:
-        """What is asked of one image, and where its prior comes from."""
-        expectation = expect(micrograph, **self.expected, counted="count" in reward.needs)
-        problem = Problem(micrograph, expectation.prior, task, reward)
-        problem.check()
-        return problem, expectation
+def images_in(path: Path, sample: Sample) -> Sequence[Micrograph]:
+    """The image in a file, or the frames of a stack, at the pixel size that is stated. Frames are
+    read when they are asked for."""
+    return load(path, sample.pixel_size).images
 
 
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+def problem_of(
+    micrograph: Micrograph, sample: Sample, task: Task, reward: Reward
+) -> tuple[Problem, Expectation]:
+    """What is asked of one image, and where its prior comes from."""
+    micrograph = sample.calibrated(micrograph)
+    expectation = sample.expect(micrograph, counted="count" in reward.needs)
+    problem = Problem(micrograph, expectation.prior, task, reward)
+    problem.check()
+    return problem, expectation
 
 
 def files(arguments: Iterable[str | Path]) -> dict[str, Path]:

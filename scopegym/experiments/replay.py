@@ -12,13 +12,13 @@ from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import resolvable
 from scopegym.experiments.findings import Outcome
 from scopegym.experiments.windows import judged, rerun
 from scopegym.micrograph import Micrograph
 from scopegym.plain import SHARE, read_bytes
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
+from scopegym.sample.sample import resolvable
 from scopegym.workflow import Recipe
 
 #: Scores this close are the same; other library versions differ in the last digits.

@@ -192,9 +192,7 @@ def prior_rows(prior: Prior, pixel_size_nm: float | None, noun: str) -> list[tup
     if prior.neighbour_sums_px:
         sums = ", ".join(dict.fromkeys(f"{px:.1f}" for px in sorted(prior.neighbour_sums_px)))
         rows.append(("neighbour_sums_px", "Distances to four neighbours, summed [px]", sums))
-    if prior.lattice_px is not None:
-        vectors = ", ".join(f"({y:.2f},\u00a0{x:.2f})" for y, x in prior.lattice_px)
-        rows.append(("lattice_px", "Lattice vectors (y, x) [px]", vectors))
+    rows += [(part.name, *part.described()) for part in prior.parts]
     return [(name, text, _source(prior, key)) for key, name, text in rows]
 
 

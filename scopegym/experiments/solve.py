@@ -1,4 +1,4 @@
-"""Solve one calibrated image: search, choose, write down."""
+"""Search on one problem, choose from what was found, and say how it went."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,11 @@ import numpy as np
 from scopegym.agents.base import Agent, Front, Pick
 from scopegym.agents.base import registry as agents
 from scopegym.artifacts import State
-from scopegym.calibration import Calibration
-from scopegym.crystal import Crystal
 from scopegym.envs.problem import Problem, Trial
-from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError, one_line
-from scopegym.experiments.expectations import Expectation, expect
 from scopegym.experiments.findings import Outcome
-from scopegym.micrograph import Micrograph
-from scopegym.prior import Prior
-from scopegym.rewards.base import Reward
+from scopegym.sample import Expectation
+from scopegym.sample.calibration import Calibration
 from scopegym.workflow import Workflow
 
 #: Operator executions spent where the user names no budget.
@@ -101,37 +95,6 @@ class Result(Outcome):
             "chosen": {"pick": self.pick, "workflow": self.chosen.workflow.to_dict()},
             "warnings": list(self.warnings),
         }
-
-
-def solve(
-    micrograph: Micrograph,
-    task: str = "atoms",
-    *,
-    crystal: str | Path | Crystal | None = None,
-    zone: str | Sequence[int] = (1, 0, 0),
-    prior: Prior | None = None,
-    agent: str = "bayes",
-    budget: int = DEFAULT_BUDGET,
-    seed: int = 0,
-    pick: Pick = "value",
-    reward: Reward | None = None,
-    on_trial: Callable[[Trial], None] | None = None,
-) -> Result:
-    """Search the workflow that scores best on this image.
-
-    What to expect comes from ``crystal`` and ``zone``, or from a ``prior``; with neither it is
-    estimated from the image, and the result says so. ``budget`` counts operator executions,
-    before cache hits. ``pick`` chooses from the front: the highest value, or the smallest
-    Euclidean or Chebyshev distance to the ideal. Raises ScopegymError on bad input and when no
-    workflow succeeded.
-    """
-    chosen_task = tasks[task]
-    if prior is not None:
-        expectation = Expectation(prior, None, ())
-    else:
-        expectation = expect(micrograph, sample=crystal, zone=zone, estimate=crystal is None)
-    problem = Problem(micrograph, expectation.prior, chosen_task, reward or chosen_task.reward)
-    return search(problem, expectation, agent, budget, seed, pick, on_trial)
 
 
 def search(

@@ -12,7 +12,7 @@ from scopegym import cache
 from scopegym.artifacts import Array, Labels, Source, readonly
 from scopegym.correlation import autocorrelation, periodicity
 from scopegym.operators.filters import smooth
-from scopegym.prior import Prior
+from scopegym.prior import Disorder, Prior
 from scopegym.rewards.base import reward_term
 from scopegym.strips import precision, strips
 
@@ -106,9 +106,9 @@ def disordered_fraction(labels: Labels, prior: Prior) -> float:
 
     The range is that of the prior, or 0 to a half.
     """
-    low, high = prior.disordered or (0.0, MOST)
+    expected = prior.part(Disorder) or Disorder(0.0, MOST)
     share = float(disordered(labels).mean())
-    return max(low - share, share - high, 0.0)
+    return max(expected.low - share, share - expected.high, 0.0)
 
 
 def disordered(labels: Labels) -> Array:

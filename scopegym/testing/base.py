@@ -23,7 +23,7 @@ from scopegym.artifacts import (
 from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate import draw_columns
 from scopegym.micrograph import Micrograph
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
 from scopegym.registry import Registry
 
 Check = Callable[[Any], None]
@@ -52,7 +52,7 @@ def prior_of(spacing: float) -> Prior:
         scale_px=spacing,
         count=200.0,
         neighbour_sums_px=(4 * spacing,),
-        lattice_px=((spacing, 0.0), (0.0, spacing)),
+        parts=(Lattice(((spacing, 0.0), (0.0, spacing))),),
     )
 
 

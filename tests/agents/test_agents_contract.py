@@ -16,13 +16,13 @@ import pytest
 from scopegym.agents.base import registry as agents
 from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Image
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
+from scopegym.sample.crystal import Crystal
 from scopegym.space import Real
 from scopegym.testing import AGENT_CHECKS
 from scopegym.testing.agents import traces

@@ -7,10 +7,10 @@ import pytest
 
 from scopegym.agents.base import registry as agents
 from scopegym.agents.bayes import _Walked, starting_points
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
+from scopegym.sample.crystal import Crystal
 
 ATOMS = tasks["atoms"]
 DETECTORS = next(slot.operators for slot in ATOMS.slots if slot.name == "detect")

@@ -15,12 +15,12 @@ import pytest
 from scopegym.agents.base import registry as agents
 from scopegym.agents.bayes import starting_points
 from scopegym.agents.encoding import Encoding
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Slot, Task, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as operators
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Step, Workflow
 
 ATOMS = tasks["atoms"]

@@ -7,11 +7,11 @@ from itertools import product
 import pytest
 
 from scopegym.agents.base import registry as agents
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.operators.base import registry as operators
+from scopegym.sample.crystal import Crystal
 
 ATOMS = tasks["atoms"]
 COST = len(ATOMS.expert)

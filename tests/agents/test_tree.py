@@ -14,13 +14,13 @@ from scopegym.agents.base import Budget
 from scopegym.agents.base import registry as agents
 from scopegym.agents.tree import Node, tree_search
 from scopegym.artifacts import Image
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.problem import Problem, Slot, Task, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.operators.base import Operator
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Step, Workflow
 
 ATOMS = tasks["atoms"]

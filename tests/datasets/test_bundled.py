@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import BUNDLED, bundled
 from scopegym.errors import ScopegymError
+from scopegym.sample.crystal import Crystal
 
 SHA256 = {
     "ybco_100": "288729759b62d6a893ab2a701e41f416e257e36be44825f4a96680f1282d864d",

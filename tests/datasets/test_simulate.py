@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal, Projection
 from scopegym.datasets.simulate import COLUMN_SIGMA_NM, simulate_crystal, simulate_gradient
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.projection import Projection
 
 STO = Crystal.named("SrTiO3").project((0, 0, 1))
 YBCO = Crystal.named("YBa2Cu3O7").project((1, 0, 0))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scopegym.artifacts import Labels
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.errors import ScopegymError
+from scopegym.sample.crystal import crystal
 
 YBCO = crystal("YBa2Cu3O7").project((1, 0, 0))
 

@@ -17,7 +17,6 @@ from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import search
 from scopegym.limits import Limits
 from scopegym.operators.base import operator
@@ -25,6 +24,7 @@ from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
 from scopegym.rewards.base import registry as terms
 from scopegym.rewards.base import reward_term
+from scopegym.sample import Expectation
 from scopegym.workflow import Step, Workflow
 
 LIMITS = Limits(seconds=1.0, nbytes=2**29)

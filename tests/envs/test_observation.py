@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from scopegym.answers import described
 from scopegym.artifacts import Features, Image, Instances, Labels, Points, Quantity, Tracks
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.observation import IMAGE_NAMES, LIMIT, SIDE, Observer, picture, statistics, whole
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Step
 
 ATOMS = tasks["atoms"]
 RULES = Rules(Actions(ATOMS.operators), ATOMS.horizon)
 OBSERVER = Observer(RULES, ATOMS.reward)
-PRIOR = Prior(8.0, 64.0, (32.0,), ((8.0, 0.0), (0.0, 8.0)))
+PRIOR = Prior(8.0, 64.0, (32.0,), (Lattice(((8.0, 0.0), (0.0, 8.0))),))
 SHAPE = (64, 64)
 RNG = np.random.default_rng(0)
 #: One of every kind of artifact, and an empty one where there is such a thing.

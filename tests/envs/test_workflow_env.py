@@ -19,7 +19,6 @@ from gymnasium.utils.env_checker import check_env
 
 import scopegym  # noqa: F401 - registers the environments
 from scopegym.artifacts import Image, digest
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.actions import BINS
 from scopegym.envs.encodings import FlatActions, MultiDiscreteActions
@@ -31,6 +30,7 @@ from scopegym.errors import ScopegymError
 from scopegym.limits import Limits
 from scopegym.operators.base import operator
 from scopegym.operators.base import registry as operators
+from scopegym.sample.crystal import Crystal
 from scopegym.space import Real
 from scopegym.testing import TASK_CHECKS
 from scopegym.testing.base import Check

@@ -18,18 +18,19 @@ import pytest
 import tifffile
 
 from scopegym.agents.policy import Policy
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.experiments.apply import Job, apply, summary
-from scopegym.experiments.collection import Known, files
+from scopegym.experiments.collection import files
 from scopegym.experiments.folders import Output
 from scopegym.registry import read_plugins
+from scopegym.sample import Sample
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe
 
 CRYSTAL = Crystal.named("SrTiO3")
-KNOWN = Known("0.025 nm", {"sample": CRYSTAL, "zone": (0, 0, 1), "calibration": "report"})
-JOB = Job(Policy.shipped("atoms"), KNOWN)
+SAMPLE = Sample(crystal=CRYSTAL, zone=(0, 0, 1), pixel_size="0.025 nm", calibration="report")
+JOB = Job(Policy.shipped("atoms"), SAMPLE)
 
 
 def write_image(path: Path, seed: int, noise: float = 0.1, frames: int | None = None) -> Path:
@@ -212,8 +213,8 @@ def test_refining_tries_more_and_gets_no_worse(undisturbed: Path, folder: Path, 
 # Verdicts -----------------------------------------------------------------------------------------
 
 
-def verdict(path: Path, out: Path, known: Known = KNOWN) -> tuple[str, list[str]]:
-    assert apply(replace(JOB, known=known), {path.name: path}, out, backend="serial").failed == {}
+def verdict(path: Path, out: Path, sample: Sample = SAMPLE) -> tuple[str, list[str]]:
+    assert apply(replace(JOB, sample=sample), {path.name: path}, out, backend="serial").failed == {}
     result = json.loads((out / path.name / "result.json").read_text())
     return result["verdict"], result["reasons"]
 
@@ -230,8 +231,8 @@ def test_noise_is_doubtful_because_no_lattice_stands_out(tmp_path):
 
 
 def test_a_wrong_pixel_size_is_doubtful_because_the_lattice_contradicts_it(folder, tmp_path):
-    known = replace(KNOWN, pixel_size="0.030 nm")
-    said, reasons = verdict(folder / "image0.tif", tmp_path, known)
+    sample = replace(SAMPLE, pixel_size="0.030 nm")
+    said, reasons = verdict(folder / "image0.tif", tmp_path, sample)
     assert said == "doubtful" and any("more than the 10% allowed" in reason for reason in reasons)
 
 

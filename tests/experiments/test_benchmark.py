@@ -20,7 +20,6 @@ from scopegym.agents.bayes import starting_points
 from scopegym.agents.encoding import Encoding
 from scopegym.agents.policy import SHIPPED, Policy
 from scopegym.answers import described
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
@@ -49,6 +48,7 @@ from scopegym.experiments.benchmark.verdict import (
 from scopegym.experiments.folders import MANIFEST
 from scopegym.experiments.train import VALIDATION
 from scopegym.prior import Prior
+from scopegym.sample.crystal import Crystal
 from scopegym.workers import Parcel, WorkerDied
 from scopegym.workflow import Recipe, Step, Workflow
 
@@ -175,8 +175,8 @@ def test_tables_hold_every_run_and_every_trial(done: Path):
 
 
 def test_a_run_is_what_solve_gives(done: Path):
-    from scopegym.experiments.expectations import Expectation
     from scopegym.experiments.solve import search
+    from scopegym.sample import Expectation
 
     problem = Setting("atoms", 9).problem(1)
     solved = search(problem, Expectation(problem.prior, None, ()), "bayes", 9, 1)

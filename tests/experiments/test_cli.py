@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.experiments import cli
 from scopegym.experiments.folders import MANIFEST
+from scopegym.sample.crystal import Crystal
 
 FILES = (
     "front.png",

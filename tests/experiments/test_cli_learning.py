@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 from scopegym.agents.policy import SHIPPED
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.experiments import cli
+from scopegym.sample.crystal import Crystal
 
 CRYSTAL = ("--crystal", "SrTiO3", "--zone", "0,0,1", "--pixel-size", "25 pm")
 HERE = ("--backend", "serial")

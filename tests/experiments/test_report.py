@@ -23,19 +23,20 @@ from scopegym.agents.base import Front
 from scopegym.answers import described
 from scopegym.answers.regions import boundaries, by_area
 from scopegym.artifacts import Labels, Points
-from scopegym.calibration import Calibration
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.datasets.simulate_patterns import two_grains
 from scopegym.envs.problem import Problem
 from scopegym.experiments import pictures, report
 from scopegym.experiments.pictures import draw_front, draw_overlay
 from scopegym.experiments.report import render_report, write_report
-from scopegym.experiments.solve import Result, solve
-from scopegym.lattice import LatticeFit
+from scopegym.experiments.solve import Result
+from scopegym.experiments.solving import solve
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, Score
+from scopegym.sample.calibration import Calibration
+from scopegym.sample.crystal import crystal
+from scopegym.sample.lattice import LatticeFit
 
 HOSTILE = "<script>alert(1)</script>.tif"
 

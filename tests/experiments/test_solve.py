@@ -11,7 +11,6 @@ import pytest
 from scopegym.agents.base import Front
 from scopegym.answers.regions import by_area
 from scopegym.artifacts import Labels
-from scopegym.crystal import Crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.patterns import lattice
 from scopegym.datasets.simulate import simulate_crystal
@@ -27,6 +26,7 @@ from scopegym.metrics import label_accuracy, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 TIE = tasks["atoms"].tie

@@ -13,7 +13,6 @@ import pytest
 import tifffile
 
 from scopegym.artifacts import Labels
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
@@ -21,9 +20,11 @@ from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
 from scopegym.experiments.recipe import recipe
 from scopegym.experiments.replay import replay
-from scopegym.experiments.solve import Result, solve
+from scopegym.experiments.solve import Result
+from scopegym.experiments.solving import solve
 from scopegym.metrics import mask_overlap
 from scopegym.micrograph import Micrograph
+from scopegym.sample.crystal import crystal
 from scopegym.workflow import Recipe
 
 YBCO = crystal("YBa2Cu3O7").project((1, 0, 0))

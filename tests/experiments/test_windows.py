@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 from scopegym.answers import agreement
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import simulate_crystal, simulate_gradient
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli, windows
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.maps import maps
 from scopegym.experiments.outputs import write_result
 from scopegym.experiments.replay import replay
 from scopegym.experiments.windows import Grid, Windowed, merge, part, solve_windows
 from scopegym.metrics import match_points
 from scopegym.micrograph import Micrograph
+from scopegym.sample import Expectation
+from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Recipe, Step, Workflow
 
 SPACING = 8.0

@@ -27,13 +27,13 @@ from scopegym.artifacts import (
     array_digest,
 )
 from scopegym.cache import Cache, using
-from scopegym.crystal import Projection
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.metrics import match_points
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import Operator, registry
 from scopegym.prior import Prior
+from scopegym.sample.projection import Projection
 from scopegym.space import Choice, Integer
 from scopegym.testing import OPERATOR_CHECKS
 from scopegym.testing.base import Check

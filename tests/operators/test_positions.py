@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 
 from scopegym import operators
 from scopegym.artifacts import Points
-from scopegym.crystal import Crystal
 from scopegym.datasets.simulate import draw_columns, simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.metrics import match_points
 from scopegym.operators import positions
+from scopegym.sample.crystal import Crystal
 
 refine = operators["refine_positions"]
 merge_close = operators["merge_close"]

@@ -13,7 +13,6 @@ from scipy.stats import kendalltau
 
 from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Points, State
-from scopegym.crystal import Crystal, Projection
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs.atoms import TRAINING
@@ -24,6 +23,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Score
 from scopegym.rewards.count import count_error
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.projection import Projection
 
 ATOMS = tasks["atoms"]
 #: Crystal and zone, and one period in which no column sits half-way: (of the first lattice

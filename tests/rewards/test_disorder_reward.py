@@ -7,13 +7,13 @@ import pytest
 
 from scopegym import rewards
 from scopegym.artifacts import Labels, Source, State
-from scopegym.crystal import crystal
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
-from scopegym.prior import Prior
+from scopegym.prior import Disorder, Prior
 from scopegym.rewards.disorder import across, departures
+from scopegym.sample.crystal import crystal
 
 YBCO = crystal("YBa2Cu3O7").project((1, 0, 0))
 PRIOR = Prior(8.0)
@@ -49,13 +49,13 @@ def test_the_fraction_is_held_against_the_prior():
     mask = np.zeros((10, 10))
     mask[:3] = 1
     assert rewards.disordered_fraction(labels(mask), PRIOR) == 0
-    given = Prior(8.0, disordered=(0.4, 0.6))
+    given = Prior(8.0, parts=(Disorder(0.4, 0.6),))
     assert rewards.disordered_fraction(labels(mask), given) == pytest.approx(0.1)
     assert rewards.disordered_fraction(labels(1 - mask), given) == pytest.approx(0.1)
     assert rewards.disordered_fraction(labels(1 - mask), PRIOR) == pytest.approx(0.2)
     assert Prior.from_dict(given.to_dict()) == given
     with pytest.raises(ScopegymError, match=r"disordered is a range"):
-        Prior(8.0, disordered=(0.5, 0.2))
+        Disorder(0.5, 0.2)
 
 
 def simulated(fraction: float, seed: int) -> Problem:

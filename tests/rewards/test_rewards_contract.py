@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scopegym.artifacts import Points, Source, State
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
-from scopegym.prior import Prior
+from scopegym.prior import Lattice, Prior
 from scopegym.rewards.base import Reward, registry, reward_term
 from scopegym.testing import TERM_CHECKS
 from scopegym.testing.base import Check
@@ -27,7 +27,7 @@ PRIOR = Prior(
     scale_px=SCALE,
     count=48.0,
     neighbour_sums_px=(4 * SCALE,),
-    lattice_px=((SCALE, 0.0), (0.0, SCALE)),
+    parts=(Lattice(((SCALE, 0.0), (0.0, SCALE))),),
 )
 SOURCE = Source(np.random.default_rng(0).random(SHAPE))
 
@@ -42,7 +42,9 @@ priors = st.builds(
     scale_px=st.floats(0.5, 100),
     count=st.one_of(st.none(), st.floats(0, 1e5)),
     neighbour_sums_px=st.lists(st.floats(1, 500), max_size=3).map(tuple),
-    lattice_px=st.one_of(st.none(), st.just(((8.0, 0.0), (3.0, 9.0))), st.just(((0.0,) * 2,) * 2)),
+    parts=st.sampled_from(
+        [(), (Lattice(((8.0, 0.0), (3.0, 9.0))),), (Lattice(((0.0, 0.0), (0.0, 0.0))),)]
+    ),
     contrast=st.sampled_from(["bright", "dark"]),
 )
 

@@ -15,7 +15,7 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError, unknown
 from scopegym.experiments.benchmark.regimes import POLICY, REGIMES, Runner, Unit, units
 from scopegym.experiments.benchmark.results import summarise
-from scopegym.experiments.benchmark.setting import Given, Setting
+from scopegym.experiments.benchmark.setting import Setting, UserImages
 from scopegym.experiments.folders import Output
 from scopegym.experiments.outputs import to_json
 from scopegym.registry import PluginFile, read_plugins
@@ -33,7 +33,7 @@ def benchmark(
     *,
     names: Sequence[str] | None = None,
     regimes: Sequence[str] | None = None,
-    given: Given | None = None,
+    given: UserImages | None = None,
     problems: int = 20,
     seeds: int = 10,
     budget: int = 60,

@@ -15,8 +15,9 @@ from scopegym.cache import Cache
 from scopegym.envs.problem import Problem, Task
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.collection import Known
+from scopegym.experiments.collection import images_in, problem_of
 from scopegym.registry import PluginFile
+from scopegym.sample import Sample
 from scopegym.workers import Parcel
 from scopegym.workflow import versions
 
@@ -34,24 +35,24 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Given:
+class UserImages:
     """Images of the user, and what is known of them."""
 
-    known: Known
+    sample: Sample
     frames: tuple[Frame, ...]
     #: Problems with their pixels; it travels empty.
     _asked: Cache = field(default_factory=Cache, init=False, repr=False, compare=False)
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, Path]], known: Known) -> Given:
+    def of(cls, images: Iterable[tuple[str, Path]], sample: Sample) -> UserImages:
         """The images in files, by name. Raises ScopegymError when one cannot be read."""
         frames = []
         for name, path in images:
-            count = len(known.images(path))
+            count = len(images_in(path, sample))
             names = [name] if count == 1 else [f"{name}[{i}]" for i in range(count)]
             file = Parcel(path)
             frames += [Frame(each, file, i) for i, each in enumerate(names)]
-        return cls(known, tuple(frames))
+        return cls(sample, tuple(frames))
 
     def problem(self, index: int, task: Task) -> Problem:
         """What is asked of one image, with an empty cache; each process reads and calibrates it
@@ -60,9 +61,9 @@ class Given:
         def ask() -> tuple[Problem, Array]:
             frame = self.frames[index]
             with frame.file.local() as path:
-                micrograph = self.known.images(path)[frame.number]
+                micrograph = images_in(path, self.sample)[frame.number]
             named = replace(micrograph, name=frame.name)
-            return self.known.problem(named, task, task.reward)[0], micrograph.data
+            return problem_of(named, self.sample, task, task.reward)[0], micrograph.data
 
         problem, _ = self._asked.get((index, task.name), ask)
         return replace(problem, cache=Cache())
@@ -83,7 +84,7 @@ class Setting:
     seed: int = 0
     training: int = 10
     policy: Parcel | None = None
-    given: Given | None = None
+    given: UserImages | None = None
     plugins: tuple[PluginFile, ...] = ()
 
     @property
@@ -116,7 +117,7 @@ class Setting:
         given: dict[str, Any] = {}
         if self.given is not None:
             pixels = [self.problem(index).micrograph.key for index in range(len(self.names))]
-            given = {**self.given.known.to_dict(), "images": digest(*pixels)}
+            given = {**self.given.sample.to_dict(), "images": digest(*pixels)}
         return {
             "task": self.task_name,
             "reward": self.task.reward.to_dict(),

@@ -28,7 +28,7 @@ from scopegym.experiments.cli.options import (
     Zone,
 )
 from scopegym.experiments.cli.progress import progress, resumable
-from scopegym.experiments.cli.sample import known_sample
+from scopegym.experiments.cli.sample import sample_of
 from scopegym.experiments.console import show
 from scopegym.registry import load_plugins
 
@@ -69,11 +69,11 @@ def apply(
     from scopegym.registry import read_plugins
 
     load_plugins(plugin or ())
-    known = known_sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+    sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
     folder = policy_folder(policy)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
-    job = Job(Policy.load(folder), known, refine, seed, read_plugins(plugin or ()), device)
+    job = Job(Policy.load(folder), sample, refine, seed, read_plugins(plugin or ()), device)
     meant = files(images)
     start_ray(backend, ray_address)
     title = f"{folder.name} on {len(meant)} images"

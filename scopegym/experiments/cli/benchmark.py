@@ -25,7 +25,7 @@ from scopegym.experiments.cli.options import (
     Zone,
 )
 from scopegym.experiments.cli.progress import progress, resumable
-from scopegym.experiments.cli.sample import known_sample
+from scopegym.experiments.cli.sample import sample_of
 from scopegym.experiments.console import show
 from scopegym.registry import load_plugins
 
@@ -77,14 +77,14 @@ def benchmark(
     """Hold agents against each other on the same images; run it again to go on where it stopped."""
     from scopegym.experiments.benchmark import benchmark as carry_out
     from scopegym.experiments.benchmark.page import summary
-    from scopegym.experiments.benchmark.setting import Given
+    from scopegym.experiments.benchmark.setting import UserImages
     from scopegym.experiments.collection import files
 
     load_plugins(plugin or ())
     given = None
     if images:
-        known = known_sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
-        given = Given.of(files(images).items(), known)
+        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        given = UserImages.of(files(images).items(), sample)
     start_ray(backend, ray_address)
     with resumable("runs", out), progress(0, f"benchmark of {task}", "runs") as advance:
         done = carry_out(

@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from scopegym.errors import ScopegymError
 
-
-def known_sample(
+def sample_of(
     crystal: str | None,
     zone: str,
     density: float | None,
     spacing: str | None,
     estimate: bool,
     pixel_size: str | None,
-    contrast: str,
+    contrast: Any,
+    calibration: Any = "report",
 ) -> Any:
-    """What is said of many images together; the crystal is read here, once."""
-    from scopegym.crystal import crystal as find
-    from scopegym.experiments.collection import Known
+    """The sample that the options describe."""
+    from scopegym.sample import Sample
 
-    given = density is not None or spacing is not None
-    if (crystal is not None) + given + estimate != 1:
-        raise ScopegymError(
-            "Say what to expect in exactly one way: a crystal, density and spacing, or estimate."
-        )
-    expected = {
-        "sample": None if crystal is None else find(crystal),
-        "zone": zone,
-        "density_per_nm2": density,
-        "spacing": spacing,
-        "estimate": estimate,
-        "contrast": contrast,
-        "calibration": "report",
-    }
-    return Known(pixel_size, expected)
+    return Sample(
+        crystal=crystal,
+        zone=zone,
+        density_per_nm2=density,
+        spacing=spacing,
+        estimate=estimate,
+        pixel_size=pixel_size,
+        contrast=contrast,
+        calibration=calibration,
+    )
 
 
-def problems_of(images: list[str], known: Any, task: Any) -> list[Any]:
+def problems_of(images: list[str], sample: Any, task: Any) -> list[Any]:
     """The problems of a user's images, all of them in memory."""
-    from scopegym.experiments.collection import files
+    from scopegym.experiments.collection import files, images_in, problem_of
 
     return [
-        known.problem(micrograph, task, task.reward)[0]
+        problem_of(micrograph, sample, task, task.reward)[0]
         for path in files(images).values()
-        for micrograph in known.images(path)
+        for micrograph in images_in(path, sample)
     ]

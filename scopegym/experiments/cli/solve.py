@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from scopegym.errors import ScopegymError
-from scopegym.experiments.cli.inputs import load_image
 from scopegym.experiments.cli.options import (
     AgentName,
     BackendName,
@@ -32,8 +29,8 @@ from scopegym.experiments.cli.options import (
     Zone,
 )
 from scopegym.experiments.cli.progress import progress
+from scopegym.experiments.cli.sample import sample_of
 from scopegym.experiments.console import show
-from scopegym.registry import load_plugins
 
 
 def demo(
@@ -45,14 +42,13 @@ def demo(
 ) -> None:
     """Solve the bundled YBa2Cu3O7 image: needs no argument and no network."""
     from scopegym.datasets.bundled import bundled
-    from scopegym.envs import registry as tasks
-    from scopegym.envs.problem import Problem
-    from scopegym.experiments.expectations import expect
+    from scopegym.experiments.solving import prepared
+    from scopegym.sample import Sample
 
+    sample = Sample(crystal="YBa2Cu3O7", zone=(1, 0, 0))
     micrograph = bundled("ybco_100_poisson")
-    expectation = expect(micrograph, sample="YBa2Cu3O7", zone=(1, 0, 0))
-    problem = Problem(micrograph, expectation.prior, tasks["atoms"])
-    _solve(problem, expectation, agent, budget, seed, "value", out, as_json)
+    plan = prepared(micrograph, "atoms", sample, agent=agent, budget=budget, seed=seed)
+    _solve(plan, out, as_json)
 
 
 def solve(
@@ -105,109 +101,43 @@ def solve(
 
     With windows the budget is that of each of them.
     """
-    from scopegym.device import check, using
-    from scopegym.envs import registry as tasks
-    from scopegym.envs.problem import Problem
-    from scopegym.experiments.expectations import expect
+    from scopegym.experiments.solving import opened, prepared
 
-    load_plugins(plugin or ())
-    judged_by = _reward(tasks[task].reward, reward)
-    micrograph = load_image(image, pixel_size, frame)
-    expectation = expect(
-        micrograph,
-        sample=crystal,
-        zone=zone,
-        density_per_nm2=density,
-        spacing=spacing,
-        estimate=estimate,
-        calibration=calibration,
-        contrast=contrast,
-        counted="count" in judged_by.needs,
+    known = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast, calibration)
+    plan = prepared(
+        opened(image, pixel_size, frame),
+        task,
+        known,
+        reward=reward,
+        agent=agent,
+        budget=budget,
+        seed=seed,
+        pick=pick,
+        window=window,
+        stride=stride,
+        workers=workers,
+        backend=backend,
+        device=device,
+        plugins=plugin or (),
     )
-    problem = Problem(micrograph, expectation.prior, tasks[task], judged_by)
-    if window is None:
-        if stride is not None:
-            raise ScopegymError("A stride goes with windows: give --window too.")
-        with using(check(device)):
-            _solve(problem, expectation, agent, budget, seed, pick, out, as_json)
-        return
-    files = [Path(term.rpartition(":")[0]) for term in reward or () if ":" in term]
-    settings = {
-        "agent": agent,
-        "budget": budget,
-        "seed": seed,
-        "pick": pick,
-        "workers": workers or os.cpu_count() or 1,
-        "backend": backend,
-        "device": check(device),
-        "plugins": (*(plugin or ()), *files),
-    }
-    _solve_windows(problem, expectation, window, stride, settings, out, as_json)
+    _solve(plan, out, as_json)
 
 
-def _reward(reward: Any, added: list[str] | None) -> Any:
-    """The reward with the terms that were asked for, each ``TERM`` or ``FILE.py:TERM``."""
-    from scopegym.registry import load_plugin
-
-    for entry in added or ():
-        file, _, term = entry.rpartition(":")
-        if file:
-            load_plugin(file)
-        reward = reward.plus(term)
-    return reward
-
-
-def _solve(
-    problem: Any,
-    expectation: Any,
-    agent: str,
-    budget: int,
-    seed: int,
-    pick: Any,
-    out: Path,
-    as_json: bool,
-) -> None:
+def _solve(plan: Any, out: Path, as_json: bool) -> None:
     from scopegym.experiments.folders import Output
     from scopegym.experiments.outputs import result_files, write_result
-    from scopegym.experiments.solve import search
 
-    problem.check()
     Output(out, "solve").claim(result_files())
-    with progress(budget, f"{agent} on {problem.micrograph.name}", "executions") as advance:
+    total, unit = plan.size
+    with progress(total, plan.title, unit) as advance:
 
         def on_trial(trial: Any) -> None:
             advance(trial.executions, trial.score.value)
 
-        result = search(problem, expectation, agent, budget, seed, pick, on_trial)
-    write_result(result, out)
-    show({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
-
-
-def _solve_windows(
-    problem: Any,
-    expectation: Any,
-    window: int,
-    stride: int | None,
-    settings: dict[str, Any],
-    out: Path,
-    as_json: bool,
-) -> None:
-    from scopegym.experiments.folders import Output
-    from scopegym.experiments.outputs import result_files, write_result
-    from scopegym.experiments.windows import solve_windows, tiled
-
-    problem.check()
-    count = len(tiled(problem, window, stride))
-    Output(out, "solve").claim(result_files())
-    title = f"{settings['agent']} on {problem.micrograph.name}"
-    with progress(count, title, "windows") as advance:
-
         def on_window(solved: Any) -> None:
             advance(1, 0.0 if solved.trial is None else solved.trial.score.value)
 
-        result = solve_windows(
-            problem, expectation, window, stride, **settings, on_window=on_window
-        )
+        result = plan.run(on_trial, on_window)
     write_result(result, out)
     show({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
 

@@ -28,7 +28,7 @@ from scopegym.experiments.cli.options import (
     Zone,
 )
 from scopegym.experiments.cli.progress import training
-from scopegym.experiments.cli.sample import known_sample, problems_of
+from scopegym.experiments.cli.sample import problems_of, sample_of
 from scopegym.experiments.console import show
 from scopegym.experiments.interrupt import on_interrupt
 from scopegym.registry import load_plugins
@@ -78,8 +78,8 @@ def train(
     settings = Settings.of(task, steps=steps, validation=validation)
     problems = None
     if images:
-        known = known_sample(crystal, zone, density, spacing, estimate, pixel_size, contrast)
-        problems = problems_of(images, known, chosen)
+        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        problems = problems_of(images, sample, chosen)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
     start_ray(backend, ray_address)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scopegym.artifacts import Array, Labels, Points, State
-from scopegym.crystal import crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.readers import load
 from scopegym.datasets.simulate_disorder import simulate_disorder
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
-from scopegym.experiments.expectations import expect
 from scopegym.experiments.reproduce.base import Claim, reproduction, write
-from scopegym.experiments.solve import solve
+from scopegym.experiments.solving import solve
 from scopegym.metrics import mask_overlap, match_points
 from scopegym.micrograph import Micrograph
 from scopegym.rewards.disorder import disordered, outline_length
+from scopegym.sample import Sample
+from scopegym.sample.crystal import crystal
 from scopegym.workflow import Step, Workflow
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def disorder(out: Path, seed: int) -> list[Claim]:
 
 def problem_of(micrograph: Micrograph) -> Problem:
     """The task on an image of YBa2Cu3O7 along [100]."""
-    prior = expect(micrograph, sample="YBa2Cu3O7", calibration="report").prior
+    prior = Sample(crystal="YBa2Cu3O7", calibration="report").expect(micrograph).prior
     return Problem(micrograph, prior, tasks["disorder"])
 
 

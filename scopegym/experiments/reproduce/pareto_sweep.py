@@ -14,7 +14,6 @@ from scopegym.agents.base import Front
 from scopegym.answers import agreement
 from scopegym.artifacts import Array, Points, State
 from scopegym.cache import Cache, using
-from scopegym.crystal import Projection, crystal
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs import registry as tasks
@@ -23,6 +22,8 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward, Score
+from scopegym.sample.crystal import crystal
+from scopegym.sample.projection import Projection
 from scopegym.workflow import Step, Workflow
 
 #: The two objectives, joined as the paper does: by the distance to where both are 0.

@@ -17,13 +17,13 @@ from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.expectations import Expectation
 from scopegym.experiments.solve import DOUBTFUL, Result, search
 from scopegym.experiments.windows.grid import Grid, Window, merge, part, tiled
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.rewards.base import Reward
+from scopegym.sample import Expectation
 from scopegym.workers import Backend, WorkerDied, one_thread, spread
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 from scopegym.workflow import Workflow

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from scopegym.crystal import Projection, axis_name
-from scopegym.lattice import LatticeFit, measure_lattice
 from scopegym.prior import Prior, Vector
+from scopegym.sample.lattice import LatticeFit, measure_lattice
+from scopegym.sample.projection import Projection
+from scopegym.sample.zone import axis_name
 
 #: Calibrations nearer to 1 than this agree: scan distortion and the spread of published lattice
 #: parameters with temperature and oxygen content stay within it.

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scopegym.errors import ScopegymError
-from scopegym.lattice import (
+from scopegym.prior import Prior
+from scopegym.sample.spectrum import (
     LARGEST_PX,
     Field,
     block_level,
@@ -20,7 +21,6 @@ from scopegym.lattice import (
     readable,
     vertices,
 )
-from scopegym.prior import Prior
 
 Float = NDArray[np.float64]
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from scopegym.artifacts import Image
-from scopegym.calibration import check_calibration
-from scopegym.crystal import Crystal, Projection
 from scopegym.errors import ScopegymError
-from scopegym.estimation import estimate_prior
-from scopegym.lattice import measure_lattice
+from scopegym.sample.calibration import check_calibration
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.lattice import measure_lattice
+from scopegym.sample.projection import Projection
 
 Array = NDArray[np.float64]
 YBCO = Crystal.named("YBa2Cu3O7").project((1, 0, 0))

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scopegym.crystal import CRYSTALS, Crystal, Projection, axis_name, crystal, parse_zone
 from scopegym.errors import ScopegymError
+from scopegym.sample.crystal import CRYSTALS, Crystal, crystal
+from scopegym.sample.projection import Projection
+from scopegym.sample.zone import axis_name, parse_zone
 
 B, C = 0.38872, 1.16802  # YBa2Cu3O7 [nm]
 A_CU, A_SI = 0.3615, 0.543102

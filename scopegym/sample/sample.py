@@ -1,0 +1,213 @@
+"""What a user knows of a sample, and what that says to expect of one image of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from scopegym.errors import ScopegymError
+from scopegym.micrograph import Micrograph
+from scopegym.prior import Prior
+from scopegym.sample.calibration import Calibration, check_calibration
+from scopegym.sample.crystal import Crystal
+from scopegym.sample.crystal import crystal as find_crystal
+from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.projection import Projection
+from scopegym.sample.zone import parse_zone
+from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
+
+#: What a contradicted pixel size means: an error, nothing, or no more than a message.
+CalibrationPolicy = Literal["check", "trust", "report"]
+Contrast = Literal["bright", "dark"]
+
+#: Nyquist asks for two pixels per spacing; a column needs a third to be a maximum [px].
+LEAST_SPACING_PX = 3
+
+
+class Expectation(NamedTuple):
+    """A prior, the calibration check behind it if there was one, and what to tell the user."""
+
+    prior: Prior
+    calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a user knows of a sample and of its images, stated in exactly one way: a ``crystal``
+    and its ``zone`` axis, a ``spacing`` and perhaps a density, or ``estimate``.
+
+    ``crystal`` is a built-in name, the path of a CIF file or a ``Crystal``; it is read at once.
+    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``, enough where columns are not counted;
+    ``density_per_nm2`` counts columns. ``estimate`` takes both from the image. ``pixel_size``, such
+    as ``35.2 pm``, overrides what a file states. With a crystal the pixel size is checked against
+    the image's own lattice: ``calibration`` says whether a contradiction is an error (``check``) or
+    only a message (``report``), or whether the stated pixel size is used in any case (``trust``).
+    Raises ScopegymError for anything that cannot be meant.
+    """
+
+    crystal: str | Path | Crystal | None = None
+    zone: str | Sequence[int] = (1, 0, 0)
+    density_per_nm2: float | None = None
+    spacing: str | None = None
+    estimate: bool = False
+    pixel_size: str | None = None
+    contrast: Contrast = "bright"
+    calibration: CalibrationPolicy = "check"
+
+    def __post_init__(self) -> None:
+        given = self.density_per_nm2 is not None or self.spacing is not None
+        if (self.crystal is not None) + given + bool(self.estimate) != 1:
+            raise ScopegymError(
+                "Say what to expect in exactly one way: a crystal, a spacing (with a density where "
+                "columns are counted), or estimate."
+            )
+        _check_choice("contrast", self.contrast, get_args(Contrast))
+        _check_choice("calibration", self.calibration, get_args(CalibrationPolicy))
+        object.__setattr__(self, "estimate", bool(self.estimate))
+        object.__setattr__(self, "density_per_nm2", _density(self.density_per_nm2))
+        if given and self.spacing is None:
+            raise ScopegymError("A density alone is not enough: give the spacing too.")
+        if self.spacing is not None:
+            parse_pixels(self.spacing, 1.0, "spacing")
+        if self.pixel_size is not None:
+            parse_pixel_size(self.pixel_size)
+        object.__setattr__(self, "zone", parse_zone(self.zone))
+        if self.crystal is not None:
+            object.__setattr__(self, "crystal", find_crystal(self.crystal))
+
+    def calibrated(self, micrograph: Micrograph) -> Micrograph:
+        """The micrograph with the pixel size stated here, or as it is where none is stated."""
+        size_nm = None if self.pixel_size is None else parse_pixel_size(self.pixel_size)
+        if size_nm in (None, micrograph.pixel_size_nm):
+            return micrograph
+        return replace(micrograph, pixel_size_nm=size_nm)
+
+    def expect(self, micrograph: Micrograph, counted: bool = True) -> Expectation:
+        """What to expect of one image; ``counted`` says whether the number of columns is needed.
+
+        Where the image's own lattice lies within 10 % of the crystal's, the measured scale is used.
+        Raises ScopegymError when the pixel size is missing, when the image contradicts it
+        (``check``), when columns are too close, and when a count is needed but no density given.
+        """
+        micrograph = self.calibrated(micrograph)
+        if self.crystal is not None:
+            projection = find_crystal(self.crystal).project(self.zone)
+            expectation = _from_crystal(micrograph, projection, self.calibration, self.contrast)
+        elif self.estimate:
+            expectation = _from_image(micrograph, self.contrast)
+        else:
+            expectation = Expectation(self._from_figures(micrograph, counted))
+        resolvable(expectation.prior)
+        return expectation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for manifests: a crystal by its name and what it is made of."""
+        known = None if self.crystal is None else find_crystal(self.crystal)
+        return {
+            "crystal": None if known is None else f"{known.name} {known.key[:12]}",
+            "pixel_size": self.pixel_size,
+            "zone": ",".join(map(str, self.zone)),
+            "density_per_nm2": self.density_per_nm2,
+            "spacing": self.spacing,
+            "estimate": self.estimate,
+            "contrast": self.contrast,
+            "calibration": self.calibration,
+        }
+
+    def _from_figures(self, micrograph: Micrograph, counted: bool) -> Prior:
+        assert self.spacing is not None
+        if counted and self.density_per_nm2 is None:
+            raise ScopegymError(
+                "A spacing alone does not say how many columns to expect: give the density too."
+            )
+        spacing_px = parse_pixels(self.spacing, micrograph.pixel_size_nm, "spacing")
+        if spacing_px > max(micrograph.shape):
+            raise ScopegymError(
+                f"The spacing '{self.spacing}' is {spacing_px:.3g} px, more than the image's "
+                f"larger side of {max(micrograph.shape)} px."
+            )
+        density = self.density_per_nm2
+        count = None if density is None else _count(micrograph, density)
+        known = ("scale_px", "neighbour_sums_px", *(() if count is None else ("count",)))
+        return Prior(
+            scale_px=spacing_px,
+            count=count,
+            neighbour_sums_px=(4 * spacing_px,),
+            contrast=self.contrast,
+            sources=dict.fromkeys(known, "given"),
+        )
+
+
+def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
+    return Expectation(
+        estimate_prior(micrograph.normalized(), contrast),
+        None,
+        ("Spacing and count are estimated from the image: nothing independent checks them.",),
+    )
+
+
+def _check_choice(what: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ScopegymError(f"The {what} must be {' or '.join(allowed)}, not {value!r}.")
+
+
+def _density(density_per_nm2: Any) -> float | None:
+    if density_per_nm2 is None:
+        return None
+    if isinstance(density_per_nm2, bool) or not isinstance(density_per_nm2, Real):
+        raise ScopegymError(f"The density must be a number per nm^2, not {density_per_nm2!r}.")
+    density = float(density_per_nm2)
+    if not density > 0:
+        raise ScopegymError(f"The density must be positive, not {density:g} per nm^2.")
+    return density
+
+
+def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
+    height, width = micrograph.shape
+    count = density_per_nm2 * _pixel_size(micrograph) ** 2 * height * width
+    if count > height * width:
+        raise ScopegymError(
+            f"A density of {density_per_nm2:g} per nm^2 means {count:.3g} columns in an image of "
+            f"{height} x {width} px, more than one per pixel."
+        )
+    return count
+
+
+def _pixel_size(micrograph: Micrograph) -> float:
+    """The pixel size [nm]. Raises ScopegymError where it is unknown."""
+    if micrograph.pixel_size_nm is None:
+        raise ScopegymError(
+            f"The pixel size of '{micrograph.name}' is unknown; give one, such as '35.2 pm'."
+        )
+    return check_pixel_size(micrograph.pixel_size_nm, f"The pixel size of '{micrograph.name}'")
+
+
+def _from_crystal(
+    micrograph: Micrograph, projection: Projection, policy: CalibrationPolicy, contrast: Contrast
+) -> Expectation:
+    size = _pixel_size(micrograph)
+    shape = (micrograph.shape[0], micrograph.shape[1])
+    found = check_calibration(micrograph.normalized(), projection, size)
+    if found.status == "contradicted" and policy == "check":
+        raise ScopegymError(
+            f"{found.message} Correct the pixel size or the crystal, or insist with "
+            "--calibration trust."
+        )
+    if policy != "trust":
+        prior = found.prior(projection, shape, contrast)
+    else:
+        prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)
+    return Expectation(prior, found, (found.message,))
+
+
+def resolvable(prior: Prior) -> None:
+    """Raise ScopegymError when columns are too close to be told apart."""
+    if prior.scale_px < LEAST_SPACING_PX:
+        raise ScopegymError(
+            f"Columns would be {prior.scale_px:.3g} px apart, and at least {LEAST_SPACING_PX} px "
+            "are needed to tell them apart; check the pixel size."
+        )
