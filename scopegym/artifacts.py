@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -296,16 +297,21 @@ class Quantity(Artifact):
 
 
 A = TypeVar("A", bound=Artifact)
+A_co = TypeVar("A_co", bound=Artifact, covariant=True)
 
 
 def kind_of(artifact: type[Artifact]) -> type[Artifact]:
     """The kind under which a state holds artifacts of a class: the class right below ``Artifact``
-    that it is, or is made from."""
+    that it is, or is made from. Frames take the place of a single artifact of their kind."""
+    if issubclass(artifact, Frames):
+        artifact = artifact.kind
     return next(base for base in artifact.__mro__ if Artifact in base.__bases__)
 
 
 def is_kind(hint: Any) -> bool:
-    """Whether a type hint is a kind of artifact that a state can hold."""
+    """Whether a type hint is a kind of artifact that a state can hold, or frames of one."""
+    if isinstance(hint, type) and issubclass(hint, Frames):
+        return hint.kind is Source or is_kind(hint.kind)
     return isinstance(hint, type) and Artifact in hint.__bases__
 
 
@@ -321,7 +327,8 @@ class State:
 
     @classmethod
     def start(cls, source: Source) -> State:
-        """The state before the first step: the current image is the source itself."""
+        """The state before the first step: the current image is the source itself, or its frames
+        (``Frames[Source]``)."""
         return cls(source, (source,))
 
     @property
@@ -333,7 +340,7 @@ class State:
 
     def get(self, kind: type[A]) -> A | None:
         """The artifact of this kind, None if no step has made one."""
-        held = (self.source,) if kind is Source else self.artifacts
+        held = (self.source,) if kind in (Source, Frames[Source]) else self.artifacts
         return next((artifact for artifact in held if isinstance(artifact, kind)), None)
 
     def need(self, kind: type[A]) -> A:
@@ -346,5 +353,107 @@ class State:
     def with_artifact(self, artifact: Artifact) -> State:
         """This state with the artifact in the place of the former one of its kind."""
         kind = kind_of(type(artifact))
-        others = (former for former in self.artifacts if not isinstance(former, kind))
+        others = (former for former in self.artifacts if kind_of(type(former)) is not kind)
         return State(self.source, (*others, artifact))
+
+
+# Frames -----------------------------------------------------------------------------------------
+
+
+class Parts(Protocol[A_co]):
+    """The artifacts of frames that are computed when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> A_co: ...
+
+    def key(self, index: int) -> str:
+        """The key of one of them, known without computing it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames(Artifact, Generic[A]):
+    """One artifact per frame of a stack: ``Frames[Points]`` holds points. ``shape`` (T, H, W) [px].
+
+    ``parts`` are the artifacts themselves, or compute them when they are asked for, which keeps
+    frames of pictures from filling the memory. ``Frames[kind]`` is a class of its own, and one of
+    pictures' sources is one of pictures.
+    """
+
+    parts: Sequence[A] | Parts[A]
+    shape: tuple[int, ...] = ()
+
+    #: What the frames hold.
+    kind: ClassVar[type[Artifact]] = Artifact
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.parts, "key"):
+            object.__setattr__(self, "parts", tuple(self.parts))
+            wrong = [part for part in self.parts if not isinstance(part, self.kind)]
+            if wrong:
+                raise ScopegymError(
+                    f"{type(self).__name__} holds {self.kind.__name__}, not a "
+                    f"{type(wrong[0]).__name__}."
+                )
+        if len(self.parts) == 0:
+            raise ScopegymError(f"{type(self).__name__} needs at least one frame.")
+        first = () if self.shape or self.lazy else getattr(self.parts[0], "shape", ())
+        object.__setattr__(self, "shape", tuple(self.shape or (len(self.parts), *first)))
+
+    if not TYPE_CHECKING:
+
+        @classmethod
+        @cache
+        def __class_getitem__(cls, kind):
+            if not (isinstance(kind, type) and issubclass(kind, Artifact)):
+                return super().__class_getitem__(kind)  # a type variable
+            above = kind.__mro__[1]
+            base = Frames if kind is Artifact or above is Artifact else Frames[above]
+            name = f"Frames[{kind.__name__}]"
+            return type(name, (base,), {"kind": kind, "__module__": __name__, "__doc__": None})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _frames, (self.kind, self.parts, self.shape, self.derivation)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> A:
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return self.parts[index]
+
+    def __iter__(self) -> Iterator[A]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the frames are computed when they are asked for."""
+        return not isinstance(self.parts, tuple)
+
+    def frame_key(self, index: int) -> str:
+        """The key of one frame, which is not computed for it."""
+        if isinstance(self.parts, tuple):
+            key: str = self.parts[index].key
+            return key
+        return self.parts.key(index)  # type: ignore[union-attr]
+
+    @cached_property
+    def key(self) -> str:
+        """Identity for caches: the derivation, or the keys of all frames where there is none."""
+        if self.derivation is not None:
+            return self.derivation
+        return digest(type(self).__name__, *map(self.frame_key, range(len(self))))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays held in memory."""
+        return () if self.lazy else tuple(array for part in self for array in part.arrays)
+
+    @property
+    def empty(self) -> bool:
+        """True when no frame holds anything."""
+        return not self.lazy and all(part.empty for part in self)
+
+
+def _frames(kind: type[Artifact], parts: Any, shape: Any, derivation: str | None) -> Frames[Any]:
+    return Frames[kind](parts, shape, derivation=derivation)  # type: ignore[valid-type]

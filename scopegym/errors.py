@@ -20,6 +20,10 @@ class ScopegymError(ValueError):
         super().__init__(one_line(str(message)))
 
 
+class FrameError(ScopegymError):
+    """An operator failed on one frame of a stack; the message names it."""
+
+
 def one_line(text: str, most: int = LONGEST) -> str:
     """The text in one line of printable characters, cut in the middle where it is longer."""
     line = " ".join(text[: 4 * most].split()) if len(text) > 4 * most else " ".join(text.split())

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,20 +31,21 @@ class Limits:
 
     ``seconds`` interrupts it between two Python instructions; ``nbytes`` is what it may allocate
     beyond what the process holds already, on Linux. Both hold in the main thread of a process only:
-    signals reach no other, and the memory of one thread cannot be told from that of another.
+    signals reach no other, and the memory of one thread cannot be told from that of another. An
+    operator in a process of its own is held to them from any thread, whatever it does;
+    ``isolated`` carries out every operator so.
     """
 
     seconds: float = SECONDS
     nbytes: int = NBYTES
+    isolated: bool = False
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Limits:
-        """For an image of this shape [px]: 30 s per megapixel, at least 30 s, and 4 GiB and twelve
-        times the float32 image."""
-        pixels = math.prod(shape)
-        return cls(
-            max(SECONDS, SECONDS_PER_MEGAPIXEL * pixels / 2**20), NBYTES + COPIES * 4 * pixels
-        )
+        """For an image or a stack of this shape [px]: 30 s per megapixel, at least 30 s, and 4 GiB
+        and twelve times the float32 image or frame."""
+        seconds = SECONDS_PER_MEGAPIXEL * math.prod(shape) / 2**20
+        return cls(max(SECONDS, seconds), NBYTES + COPIES * 4 * math.prod(shape[-2:]))
 
 
 class LimitExceededError(ScopegymError):
@@ -54,13 +56,41 @@ class MemoryExceededError(ScopegymError, MemoryError):
     """An operator needs more memory than it may."""
 
 
+_in_force: ContextVar[tuple[Limits, float, str] | None] = ContextVar(
+    "scopegym_limits", default=None
+)
+
+
 @contextmanager
 def limited(limits: Limits, name: str = "it") -> Iterator[None]:
     """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryExceededError
     past the memory, both with the ``name`` of what is limited. Blocks may lie in each other; each
     has its own limits."""
-    with _within_memory(limits.nbytes, name), _within_time(limits.seconds, name):
-        yield
+    token = _in_force.set((limits, time.monotonic() + limits.seconds, name))
+    try:
+        with within_memory(limits.nbytes, name), _within_time(limits.seconds, name):
+            yield
+    finally:
+        _in_force.reset(token)
+
+
+def current() -> Limits | None:
+    """The limits of the innermost block around, None outside of all."""
+    found = _in_force.get()
+    return None if found is None else found[0]
+
+
+def seconds_left() -> float | None:
+    """What is left of the time in force; None where there is no limit."""
+    found = _in_force.get()
+    return None if found is None else max(0.0, found[1] - time.monotonic())
+
+
+def exceeded() -> LimitExceededError:
+    """The error for the time in force."""
+    found = _in_force.get()
+    limits, _, name = found or (Limits(), 0.0, "it")
+    return LimitExceededError(f"{name} took longer than {limits.seconds:g} s")
 
 
 @contextmanager
@@ -91,7 +121,11 @@ def _within_time(seconds: float, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _within_memory(nbytes: int, name: str) -> Iterator[None]:
+def within_memory(nbytes: int | None, name: str) -> Iterator[None]:
+    """Hold the enclosed block to its memory; None is no limit."""
+    if nbytes is None:
+        yield
+        return
     try:
         with _addresses(nbytes):
             yield

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from scopegym.artifacts import Array, Artifact, Source, array_digest, digest, readonly
+from scopegym.artifacts import (
+    Array,
+    Artifact,
+    Frames,
+    Source,
+    array_digest,
+    digest,
+    readonly,
+)
+from scopegym.cache import current
 from scopegym.errors import ScopegymError
+from scopegym.frames import FrameSource, checked_index
 from scopegym.frozen import FrozenDict
 
 #: Percentiles that ``normalized`` maps to 0 and 1: robust against hot and dead pixels.
@@ -25,60 +35,95 @@ BLOCK_ROWS = 64
 class Micrograph:
     """One image ``[H, W]`` or one stack ``[T, H, W]``, float32, never rescaled.
 
-    ``pixel_size_nm`` is None when unknown. ``truth`` is the exact answer of a simulated or
-    labelled image: it is reported beside a score and never enters one.
+    ``data`` is an array, or a ``FrameSource`` that reads the frames of a stack when they are asked
+    for. ``pixel_size_nm`` is None when unknown. ``truth`` is the exact answer of a simulated or
+    labelled image, for a stack also ``Frames`` with that of every frame: it is reported beside a
+    score and never enters one.
     """
 
-    data: Array
+    data: Any
     pixel_size_nm: float | None = None
     name: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     truth: Artifact | None = None
 
     def __post_init__(self) -> None:
-        data = self.data if _frozen(self.data) else np.array(self.data, dtype=np.float32)
+        data = self.data
+        if not (isinstance(data, FrameSource) or _frozen(data)):
+            data = np.array(data, dtype=np.float32)
         if data.ndim not in (2, 3) or data.size == 0:
             raise ScopegymError(
                 f"A micrograph is an image [H, W] or a stack [T, H, W]; '{self.name}' has shape "
                 f"{data.shape}."
             )
-        # The extremes tell of NaN and infinity without a mask of the size of the image.
-        if not (np.isfinite(data.min()) and np.isfinite(data.max())):
-            bad = int(np.count_nonzero(~np.isfinite(data)))
+        if not isinstance(data, FrameSource):
+            _check_finite(data, self.name)
+            data = readonly(data)
+        frames = len(data) if data.ndim == 3 else 1
+        if isinstance(self.truth, Frames) and len(self.truth) != frames:
             raise ScopegymError(
-                f"'{self.name}' holds {bad} pixels that are NaN or infinite; replace them first."
+                f"'{self.name}' has {frames} frames, but a truth for {len(self.truth)}."
             )
         size = self.pixel_size_nm
         if size is not None and not (math.isfinite(size) and size > 0):
             raise ScopegymError(f"The pixel size of '{self.name}' must be positive, not {size} nm.")
-        object.__setattr__(self, "data", readonly(data))
+        object.__setattr__(self, "data", data)
         object.__setattr__(self, "metadata", FrozenDict(self.metadata))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(H, W) or (T, H, W) [px]."""
-        return self.data.shape
+        shape: tuple[int, ...] = self.data.shape
+        return shape
 
     @cached_property
     def key(self) -> str:
         """Identity of the pixels for caches."""
-        return array_digest(self.data)
+        return self.data.key if isinstance(self.data, FrameSource) else array_digest(self.data)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the file it was read from, or of the pixels where there is no file."""
         recorded = self.metadata.get("file_sha256")
-        return recorded or hashlib.sha256(self.data.data).hexdigest()
+        if recorded:
+            return str(recorded)
+        h = hashlib.sha256()
+        for frame in self.data if self.data.ndim == 3 else (self.data,):
+            h.update(frame.data)
+        return h.hexdigest()
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; 1 for an image."""
+        return len(self.data) if self.data.ndim == 3 else 1
+
+    @property
+    def images(self) -> Sequence[Micrograph]:
+        """The image itself, or the frames of a stack, each read when it is asked for."""
+        return (self,) if self.data.ndim == 2 else _Images(self)
 
     def frame(self, index: int) -> Micrograph:
-        """One frame of a stack as an image. Raises ScopegymError when there is no such frame."""
-        frames = self.data if self.data.ndim == 3 else self.data[None]
-        if not 0 <= index < len(frames):
-            raise ScopegymError(
-                f"'{self.name}' has frames 0..{len(frames) - 1}; there is no frame {index}."
-            )
+        """One frame of a stack as an image, with its own truth where that is known.
+
+        Raises ScopegymError when there is no such frame, and when it cannot be read.
+        """
+        index = checked_index(index, self.frames, self.name)
+        pixels = self.data[index] if self.data.ndim == 3 else self.data
+        truth = self.truth[index] if isinstance(self.truth, Frames) else None
         name = f"{self.name}[{index}]"
-        return Micrograph(frames[index], self.pixel_size_nm, name, self.metadata)
+        frame = Micrograph(pixels, self.pixel_size_nm, name, self.metadata, truth)
+        self._frame_keys.setdefault(index, frame.key)
+        return frame
+
+    def frame_key(self, index: int) -> str:
+        """The ``key`` of a frame, which is read for it once."""
+        if index not in self._frame_keys:
+            self.frame(index)
+        return self._frame_keys[index]
+
+    @cached_property
+    def _frame_keys(self) -> dict[int, str]:
+        return {}
 
     def normalized(self) -> Source:
         """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped; computed
@@ -87,6 +132,15 @@ class Micrograph:
         Raises ScopegymError for a stack and for an image without contrast.
         """
         return self._source
+
+    def normalized_frames(self) -> Frames[Source]:
+        """The frames of a stack, each ``normalized`` by its own percentiles when it is asked for.
+
+        Raises ScopegymError for an image. A frame without contrast raises it when it is asked for.
+        """
+        if self.data.ndim != 3:
+            raise ScopegymError(f"'{self.name}' is one image where a stack of frames is needed.")
+        return Frames[Source](NormalizedFrames(self), self.shape, derivation=_normalized(self.key))
 
     @cached_property
     def _source(self) -> Source:
@@ -102,7 +156,61 @@ class Micrograph:
         for rows in range(0, len(pixels), BLOCK_ROWS):  # in float64, without a copy of the image
             block = self.data[rows : rows + BLOCK_ROWS].astype(np.float64)
             pixels[rows : rows + BLOCK_ROWS] = (block - low) / (high - low)
-        return Source(pixels, derivation=digest("normalized", self.key))
+        return Source(pixels, derivation=_normalized(self.key))
+
+
+@dataclass(frozen=True, eq=False)
+class _Images(Sequence[Micrograph]):
+    """The frames of a stack as images."""
+
+    stack: Micrograph
+
+    def __len__(self) -> int:
+        return self.stack.frames
+
+    @overload
+    def __getitem__(self, index: int) -> Micrograph: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Micrograph]: ...
+    def __getitem__(self, index: int | slice) -> Micrograph | Sequence[Micrograph]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.stack.frame(index)
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizedFrames:
+    """The normalised frames of a stack, kept in the current cache."""
+
+    micrograph: Micrograph
+
+    def __len__(self) -> int:
+        return self.micrograph.frames
+
+    def __getitem__(self, index: int) -> Source:
+        def compute() -> Source:
+            return self.micrograph.frame(index)._source
+
+        return current().get(self.key(index), compute)
+
+    def key(self, index: int) -> str:
+        """The ``key`` of a normalised frame."""
+        return _normalized(self.micrograph.frame_key(index))
+
+
+def _normalized(key: str) -> str:
+    return digest("normalized", key)
+
+
+def _check_finite(data: Array, name: str) -> None:
+    # The extremes tell of NaN and infinity without a mask of the size of the image.
+    if not (np.isfinite(data.min()) and np.isfinite(data.max())):
+        bad = int(np.count_nonzero(~np.isfinite(data)))
+        raise ScopegymError(
+            f"'{name}' holds {bad} pixels that are NaN or infinite; replace them first."
+        )
 
 
 def _frozen(data: object) -> bool:

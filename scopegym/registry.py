@@ -136,7 +136,12 @@ class PluginFile:
             del sys.modules[self.module]
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ScopegymError(f"The plug-in '{self.path}' fails: {reason}") from error
+        loaded[self.module] = self
         return module
+
+
+#: The files of plug-ins that this process has run, by the names of their modules.
+loaded: dict[str, PluginFile] = {}
 
 
 def read_plugins(files: Iterable[str | Path | PluginFile]) -> tuple[PluginFile, ...]:

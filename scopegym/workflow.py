@@ -126,15 +126,18 @@ class Workflow:
         cache: Cache | None = None,
         limits: Limits | None = None,
     ) -> State:
-        """Carry out the steps on ``micrograph.normalized()`` and return the final state.
+        """Carry out the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of
+        a stack, and return the final state.
 
         Results are taken from ``cache`` (default: the current cache) where they are known. Raises
         LimitExceededError or MemoryExceededError, with the operator's name, for a step beyond the
         ``limits`` (default: none).
         """
         with using(cache):
-            state = State.start(micrograph.normalized())
+            state = starting(micrograph)
             for step in self:
+                if limits is not None:
+                    step.operator.prepare(limits.isolated)
                 with nullcontext() if limits is None else limited(limits, step.op):
                     state = step.operator.apply(state, step.params, prior)
         return state
@@ -145,6 +148,7 @@ class Workflow:
             {
                 "operator": step.op,
                 "version": step.operator.version,
+                **({"weights": step.operator.weights} if step.operator.resources else {}),
                 "parameters": {
                     name: _with_unit(value, step.operator.parameters[name].space.unit)
                     for name, value in step.params.items()
@@ -192,6 +196,13 @@ class Workflow:
     def from_yaml(cls, source: str | Path) -> Workflow:
         """Read the workflow of a recipe, from a path or from YAML text."""
         return Recipe.read(source).workflow
+
+
+def starting(micrograph: Micrograph) -> State:
+    """The state before the first step: the normalised picture, or the frames of a stack."""
+    stack = len(micrograph.shape) == 3
+    source: Any = micrograph.normalized_frames() if stack else micrograph.normalized()
+    return State.start(source)
 
 
 @dataclass(frozen=True)
@@ -311,6 +322,7 @@ def _read_step(number: int, entry: Any) -> Step:
             f"Step {number} was made with {name} version {shown(version)}; this is version "
             f"{operator.version}, which may give another result."
         )
+    _check_weights(number, operator, entry.get("weights", {}))
     for key, value in parameters.items():
         if key in operator.parameters:
             expected = operator.parameters[key].space.unit
@@ -321,6 +333,24 @@ def _read_step(number: int, entry: Any) -> Step:
                 )
     values = {k: v.get("value") if isinstance(v, dict) else v for k, v in parameters.items()}
     return Step(name, values)
+
+
+def _check_weights(number: int, operator: Operator, recorded: Any) -> None:
+    """Refuse to replay with weights other than those recorded."""
+    if not recorded:
+        return
+    if not isinstance(recorded, dict) or recorded.keys() - operator.resources.keys():
+        raise ScopegymError(
+            f"Step {number} names weights {shown(recorded)} that {operator.name} does not have."
+        )
+    for name, sha256 in recorded.items():
+        resource = operator.resources[name]
+        if sha256 != resource.sha256:
+            raise ScopegymError(
+                f"Step {number} ({operator.name}) was made with weights of SHA-256 "
+                f"{str(sha256)[:12]}..., but '{resource.path}' has {resource.sha256[:12]}...; "
+                "put the recorded file in its place."
+            )
 
 
 def _with_unit(value: Any, unit: str) -> Any:

@@ -14,9 +14,9 @@ from typing import Literal
 from scopegym.artifacts import Array, State
 from scopegym.cache import using
 from scopegym.envs.actions import Actions, Draft
-from scopegym.envs.problem import Problem, Trial
+from scopegym.envs.problem import AT_FAULT, Problem, Trial
 from scopegym.errors import ScopegymError
-from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
+from scopegym.limits import Limits, limited
 from scopegym.rewards.base import Score
 from scopegym.workflow import Step, Workflow
 
@@ -149,6 +149,7 @@ class Episode:
             )
 
         try:
+            step.operator.prepare(limits.isolated)
             with using(cache), limited(limits):
                 state = step.operator.apply(self.state, step.params, problem.prior)
         except Exception as error:  # whatever an operator raises, the search goes on
@@ -161,7 +162,7 @@ class Episode:
         try:
             with limited(limits, f"the reward {problem.reward.name}"):
                 score = problem.judge(state)
-        except (LimitExceededError, MemoryExceededError) as error:
+        except AT_FAULT as error:
             return failed(error)
         finally:
             judged = time.perf_counter()

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from scopegym.answers import Kind, described
 from scopegym.answers.base import Adversary
-from scopegym.artifacts import Artifact, Source, State
+from scopegym.artifacts import Artifact, Frames, Source, State
 from scopegym.cache import Cache, using
-from scopegym.errors import ScopegymError
+from scopegym.errors import FrameError, ScopegymError
 from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.micrograph import Micrograph
 from scopegym.operators.base import registry as operators
@@ -24,7 +24,7 @@ from scopegym.prior import Prior
 from scopegym.registry import PluginFile, Registry
 from scopegym.registry import load_plugins as load_files
 from scopegym.rewards.base import Reward, Score
-from scopegym.workflow import Step, Workflow
+from scopegym.workflow import Step, Workflow, starting
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Task:
     is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
     nothing, where that is an answer: what is chosen has to beat it. Values that differ by no more
     than ``tie`` are the same. ``few`` operator executions are a proposal; more is a search.
-    ``adversaries`` make wrong answers for an audit, beside those of the kind of answer.
+    ``adversaries`` make wrong answers for an audit, beside those of the kind of answer. ``takes``
+    says whether a problem has one image or the frames of a stack.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Task:
     tie: float = 0.005
     few: int = 5
     adversaries: tuple[Adversary, ...] = ()
+    takes: Literal["image", "frames"] = "image"
     __doc__: str = field(default="", repr=False)
 
     @property
@@ -170,6 +172,11 @@ def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
             registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
 
 
+#: What judging a result raises when the result is at fault and not the reward: it takes too much,
+#: or a frame of it, which is computed when it is asked for, fails.
+AT_FAULT = (LimitExceededError, MemoryExceededError, FrameError)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One workflow tried: its score, cost and failure if it failed."""
@@ -203,22 +210,30 @@ class Problem:
             object.__setattr__(self, "reward", self.task.reward)
         if self.limits is None:
             object.__setattr__(self, "limits", Limits.of(self.micrograph.shape))
-        if self.micrograph.data.ndim != 2:
+        name, stack = self.micrograph.name, len(self.micrograph.shape) == 3
+        if stack and self.task.takes == "image":
             raise ScopegymError(
-                f"Task {self.task.name} takes one image; '{self.micrograph.name}' is a stack of "
-                f"{len(self.micrograph.data)} frames."
+                f"Task {self.task.name} takes one image; '{name}' is a stack of "
+                f"{self.micrograph.frames} frames."
+            )
+        if not stack and self.task.takes == "frames":
+            raise ScopegymError(
+                f"Task {self.task.name} takes the frames of a stack or video; '{name}' is one "
+                "image."
             )
 
     @property
     def source(self) -> Source:
-        """The normalised picture."""
-        return self.micrograph.normalized()
+        """The normalised picture, or ``Frames[Source]`` for a task that takes frames."""
+        return starting(self.micrograph).source
 
     def check(self) -> None:
         """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
-        self.source  # noqa: B018 - an image without contrast is refused here
+        source: Source | Frames[Source] = self.source  # refuses an image without contrast
+        if isinstance(source, Frames):
+            source[0]
         least = math.ceil(self.task.least_field * self.prior.scale_px)
-        height, width = self.micrograph.shape
+        height, width = self.micrograph.shape[-2:]
         if min(height, width) < least:
             raise ScopegymError(
                 f"Task {self.task.name} needs a field of at least {least} x {least} px, "
@@ -248,14 +263,20 @@ class Problem:
     def essential(self, workflow: Workflow) -> Workflow:
         """The steps that the answer and its score are made from, without those whose results were
         replaced before anything read them."""
-        needed = {self.task.answer, *(kind for term in self.reward.terms for kind in term.inputs)}
+
+        def one(kind: type[Any]) -> type[Any]:
+            """The kind itself; of frames, what they hold: an operator gives both."""
+            return kind.kind if issubclass(kind, Frames) else kind
+
+        read = (kind for term in self.reward.terms for kind in term.inputs)
+        needed = {one(kind) for kind in (self.task.answer, *read)}
         kept: list[Step] = []
         for step in reversed(workflow.steps):
             operator = step.operator
-            if operator.output in needed:
+            if one(operator.output) in needed:
                 kept.append(step)
-                needed -= {operator.output}
-                needed |= {*operator.inputs}
+                needed -= {one(operator.output)}
+                needed |= {one(kind) for kind in operator.inputs}
         return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
@@ -273,7 +294,7 @@ class Problem:
             try:
                 with limited(self.limits, f"The reward {self.reward.name}"):
                     score = self.judge(state)
-            except (LimitExceededError, MemoryExceededError) as error:
-                failure = str(error)
+            except AT_FAULT as error:
+                failure = str(error).rstrip(".")
         done = time.perf_counter()
         return Trial(workflow, score, len(workflow), ran - start, done - ran, failure)

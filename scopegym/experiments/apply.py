@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -89,15 +89,17 @@ class Applier:
         one_thread()
         self.job = job
         self.opened: tuple[Parcel, tuple[int, ...]] | None = None
-        self.images: list[Micrograph] = []
+        self.images: Sequence[Micrograph] = ()
 
     def apply(self, name: str, file: Parcel, frame: int, stamp: tuple[int, ...]) -> Applied:
-        """The result of an image or of one frame of a stack, which is kept for the next frame."""
+        """The result of an image or of one frame of a stack, which stays open for the next one."""
         frames = 1
         try:
             if (file, stamp) != self.opened:
                 with file.local() as path:
-                    self.images = images_in(path, self.job.sample)
+                    images = images_in(path, self.job.sample)
+                    # A private copy of the file is gone when the next frame is asked for.
+                    self.images = images if path == file.path else [*images]
                 self.opened = file, stamp
             frames = len(self.images)
             identity = {"image": name, "frame": frame, "frames": frames, "file": stamp}

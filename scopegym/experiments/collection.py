@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scopegym.datasets.readers import SUFFIXES, load
@@ -15,12 +15,10 @@ from scopegym.rewards.base import Reward
 from scopegym.sample import Expectation, Sample
 
 
-def images_in(path: Path, sample: Sample) -> list[Micrograph]:
-    """The image in a file, or the frames of a stack, at the pixel size that is stated."""
-    micrograph = load(path, sample.pixel_size)
-    if micrograph.data.ndim == 2:
-        return [micrograph]
-    return [micrograph.frame(i) for i in range(len(micrograph.data))]
+def images_in(path: Path, sample: Sample) -> Sequence[Micrograph]:
+    """The image in a file, or the frames of a stack, at the pixel size that is stated. Frames are
+    read when they are asked for."""
+    return load(path, sample.pixel_size).images
 
 
 def problem_of(

@@ -2,24 +2,31 @@
 
 Artifacts come first, parameters are keyword-only and carry their space. From that one place
 follow validity, the action space, the search space, the documentation and the recipe format.
+
+An operator that reads ``Points`` also runs on ``Frames[Points]``, frame by frame; one that reads
+``Frames[Points]`` takes all frames at once. A keyword annotated with a ``Resource`` receives what
+is loaded from a file of weights: it is no parameter to search, but its hash belongs to the result.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 
-from scopegym import cache
-from scopegym.artifacts import Artifact, Image, Points, Source, State, digest, is_kind
+from scopegym import cache, limits
+from scopegym.artifacts import Artifact, Frames, Image, Points, Source, State, digest, is_kind
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.operators import isolation
+from scopegym.operators.lifting import lifted
 from scopegym.prior import Prior
 from scopegym.registry import Registry
+from scopegym.resources import Resource
 from scopegym.space import Choice, Integer, Real, Scale, Space
 
 
@@ -53,6 +60,10 @@ class Operator:
     version: int = 1
     #: Tasks that this operator asks to be an action of, beside those that name it themselves.
     tasks: tuple[str, ...] = ()
+    #: What is loaded from files and given to the function by keyword, such as weights.
+    resources: Mapping[str, Resource] = field(default_factory=lambda: FrozenDict({}))
+    #: Whether it runs in a process of its own, where its limits also stop compiled code.
+    isolated: bool = False
     __doc__: str = field(default="", repr=False)
 
     def __call__(self, *artifacts: Any, prior: Prior | None = None, **parameters: Any) -> Any:
@@ -88,7 +99,7 @@ class Operator:
         arguments = [
             prior if kind is Prior else as_artifact(next(given), kind) for kind in self.inputs
         ]
-        return self.function(*arguments, **values)
+        return self.function(*arguments, **values, **self._loaded())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Between processes an operator travels by name: its function's name leads to itself.
@@ -123,32 +134,80 @@ class Operator:
         }
 
     def runs_on(self, state: State) -> bool:
-        """True when the state holds every artifact that the operator reads."""
+        """True when the state holds every artifact that the operator reads, or frames of it."""
         return not self._missing(state)
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether the operator takes all frames of a stack at once."""
+        return any(issubclass(kind, Frames) for kind in self.inputs)
 
     def _missing(self, state: State) -> list[str]:
         kinds = [kind for kind in self.inputs if kind is not Prior]
-        return [kind.__name__ for kind in kinds if state.get(kind) is None]
+        return [kind.__name__ for kind in kinds if self._find(state, kind) is None]
 
-    def _read(self, state: State, prior: Prior) -> list[Any]:
-        return [prior if kind is Prior else state.get(kind) for kind in self.inputs]
+    def _find(self, state: State, kind: type[Artifact]) -> Artifact | None:
+        """The artifact of this kind, or the frames of it where the operator can be lifted."""
+        found = state.get(kind)
+        if found is None and not self.reads_frames:
+            return state.get(Frames[kind])  # type: ignore[valid-type]
+        return found
+
+    def _read(self, state: State, prior: Prior) -> tuple[Any, ...]:
+        return tuple(prior if kind is Prior else self._find(state, kind) for kind in self.inputs)
 
     def derivation(self, state: State, pixels: Mapping[str, Any], prior: Prior) -> str:
         """The key of the result: what it is made from, by what, with which parameters."""
-        parents = (read.key for read in self._read(state, prior))
+        return self.derived_key((read.key for read in self._read(state, prior)), pixels)
+
+    def derived_key(self, parents: Iterable[str], pixels: Mapping[str, Any]) -> str:
+        """The key of the result of this operator for artifacts with these keys."""
         canonical = repr(sorted(pixels.items()))
-        return digest(*parents, f"{self.name}@{self.version}", canonical)
+        weights = [f"{name}={sha256}" for name, sha256 in sorted(self.weights.items())]
+        return digest(*parents, f"{self.name}@{self.version}", canonical, *weights)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Hashes of the files of the resources. Raises ScopegymError when one is missing."""
+        return {name: resource.sha256 for name, resource in self.resources.items()}
+
+    def _loaded(self) -> dict[str, Any]:
+        return {name: resource.load() for name, resource in self.resources.items()}
+
+    def prepare(self, isolated: bool = False) -> None:
+        """Start and load what the operator needs, which does not count as its time.
+
+        Raises ScopegymError when that fails.
+        """
+        if self.isolated or isolated:
+            isolation.prepare(self)
+        else:
+            self._loaded()
+
+    def carried_out(self, inputs: Sequence[Any], pixels: Mapping[str, Any]) -> Any:
+        """The result of the function for these inputs, in a process of its own where the operator
+        or the limits in force ask for it."""
+        in_force = limits.current()
+        if self.isolated or (in_force is not None and in_force.isolated):
+            return isolation.carried_out(self, inputs, pixels)
+        return self.function(*inputs, **pixels, **self._loaded())
 
     def apply(self, state: State, parameters: Mapping[str, Any], prior: Prior) -> State:
-        """The state after this step, taken from the current cache where it is known there."""
+        """The state after this step, taken from the current cache where it is known there.
+
+        Where the state holds frames of what the operator reads, so does the state after it.
+        """
         missing = self._missing(state)
         if missing:
             raise ScopegymError(f"{self.name} needs {' and '.join(missing)}, which no step made.")
         pixels = self.in_pixels(self.check(parameters), prior)
-        derivation = self.derivation(state, pixels, prior)
+        inputs = self._read(state, prior)
+        derivation = self.derived_key((read.key for read in inputs), pixels)
 
         def compute() -> Artifact:
-            result: Artifact = self.function(*self._read(state, prior), **pixels)
+            if not self.reads_frames and any(isinstance(read, Frames) for read in inputs):
+                return lifted(self, inputs, pixels, derivation)
+            result: Artifact = self.carried_out(inputs, pixels)
             return result.derived(derivation)
 
         return state.with_artifact(cache.current().get(derivation, compute))
@@ -166,37 +225,51 @@ def _named(name: str) -> Operator:
 def operator(function: Callable[..., Any], /) -> Operator: ...
 @overload
 def operator(
-    *, version: int = ..., tasks: tuple[str, ...] = ...
+    *, version: int = ..., tasks: tuple[str, ...] = ..., isolated: bool | None = ...
 ) -> Callable[[Callable[..., Any]], Operator]: ...
 def operator(
-    function: Callable[..., Any] | None = None, /, *, version: int = 1, tasks: tuple[str, ...] = ()
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    version: int = 1,
+    tasks: tuple[str, ...] = (),
+    isolated: bool | None = None,
 ) -> Operator | Callable[[Callable[..., Any]], Operator]:
     """Register a function as an operator; raise its ``version`` whenever its results change.
 
-    Raises ScopegymError when the signature does not say what it has to.
+    ``isolated`` operators run in a process of their own, where limits also stop compiled code;
+    by default those with weights do. Raises ScopegymError when the signature does not say what it
+    has to.
     """
 
     def register(function: Callable[..., Any]) -> Operator:
-        return registry.add(declare(function, version=version, tasks=tasks))
+        return registry.add(declare(function, version=version, tasks=tasks, isolated=isolated))
 
     return register if function is None else register(function)
 
 
 def declare(
-    function: Callable[..., Any], *, version: int = 1, tasks: tuple[str, ...] = ()
+    function: Callable[..., Any],
+    *,
+    version: int = 1,
+    tasks: tuple[str, ...] = (),
+    isolated: bool | None = None,
 ) -> Operator:
     """Read an operator off a function's signature."""
     name = function.__name__
     hints = typing.get_type_hints(function, include_extras=True)
-    inputs, parameters = [], {}
+    inputs, parameters, resources = [], {}, {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name)
-        if parameter.kind is parameter.KEYWORD_ONLY:
+        found = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Resource)]
+        if found and parameter.kind is parameter.KEYWORD_ONLY:
+            resources[parameter.name] = found[0].beside(function)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
             parameters[parameter.name] = _parameter(name, parameter, hint)
         else:
             inputs.append(_readable(name, parameter.name, hint))
     output = hints.get("return")
-    if not is_kind(output):
+    if not is_kind(output) or output is Frames[Source]:
         raise ScopegymError(f"Operator {name} must return a kind of artifact, such as Points.")
     return Operator(
         name=name,
@@ -206,6 +279,8 @@ def declare(
         parameters=FrozenDict(parameters),
         version=version,
         tasks=tasks,
+        resources=FrozenDict(resources),
+        isolated=bool(resources) if isolated is None else isolated,
         __doc__=inspect.getdoc(function) or "",
     )
 

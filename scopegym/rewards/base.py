@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from scopegym.artifacts import Source, State, is_kind
-from scopegym.errors import ScopegymError
+from scopegym.errors import FrameError, ScopegymError
 from scopegym.frozen import FrozenDict
 from scopegym.limits import LimitExceededError
 from scopegym.plain import Number, Record, Table, Text, checked
@@ -65,7 +65,7 @@ class Term:
             arguments.append(argument)
         try:
             value = float(self.function(*arguments))
-        except (LimitExceededError, MemoryError):
+        except (LimitExceededError, MemoryError, FrameError):
             raise  # the search goes on: the fault may be the result's
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -31,7 +31,6 @@ from test_readers import (
     write_video,
 )
 
-from scopegym.datasets import readers
 from scopegym.datasets.readers import base, read
 from scopegym.errors import ScopegymError
 
@@ -316,8 +315,7 @@ def test_the_memory_that_is_free_bounds_every_format(
     write_dm3(dm3)
     write_mrc(mrc)
     write_video(mov)
-    for module in (base, readers.plain):
-        monkeypatch.setattr(module, "available_bytes", lambda: 10_000)
+    monkeypatch.setattr(base, "available_bytes", lambda: 10_000)
     for path in paths:
         refused(path, "needs about", "GB are free", "crop it")
 

@@ -38,6 +38,7 @@ from scopegym.datasets.readers.base import (
     shown,
     stated,
 )
+from scopegym.datasets.readers.frames import FileFrames, Stored
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.units import parse_pixel_size
@@ -88,8 +89,14 @@ def _read(path: Path, dataset: str | None, pixel_size_nm: float | None) -> Micro
         )
     with _quiet():
         content = _content(path, form, dataset)
-        stored = _numbers(content.pixels, path)
-        pixels = np.ascontiguousarray(stored, np.float32)
+        stored = content.pixels
+        if not isinstance(stored, Stored):
+            stored = _numbers(stored, path)
+            pixels: Any = np.ascontiguousarray(stored, np.float32)
+        else:
+            _check_real(stored.dtype, path)
+            identity = f"{sha256} {content.metadata.get('dataset', '')}"
+            pixels = FileFrames(path, stored, identity, _numbers)
     calibration = (
         Calibration(pixel_size_nm, pixel_size_nm, "given")
         if pixel_size_nm is not None
@@ -184,11 +191,15 @@ def _content(path: Path, form: Format, dataset: str | None) -> Content:
         ) from error
 
 
+def _check_real(dtype: np.dtype[Any], path: Path) -> None:
+    if dtype.kind not in "biuf":
+        held = "complex numbers" if dtype.kind == "c" else f"'{shown(dtype)}'"
+        raise ScopegymError(f"'{path.name}' holds {held}; an image is of real numbers.")
+
+
 def _numbers(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
     """The array, grey and real; a last axis of 3 or 4 is taken for the colours of a picture."""
-    if pixels.dtype.kind not in "biuf":
-        held = "complex numbers" if pixels.dtype.kind == "c" else f"'{shown(pixels.dtype)}'"
-        raise ScopegymError(f"'{path.name}' holds {held}; an image is of real numbers.")
+    _check_real(pixels.dtype, path)
     in_colour = pixels.ndim in (3, 4) and pixels.shape[-1] in (3, 4)
     return grey(pixels, path) if in_colour and min(pixels.shape[-3:-1]) > 4 else pixels
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopegym.artifacts import Points
+from scopegym.datasets.readers.frames import Stored
 from scopegym.errors import ScopegymError
 from scopegym.limits import available_bytes
 from scopegym.units import NANOMETRES, parse_length
@@ -35,9 +36,10 @@ class Calibration(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a reader finds in a file: the pixels as they are stored, and what is said of them."""
+    """What a reader finds in a file: the pixels as they are stored, or for a stack how to read its
+    frames, and what is said of them."""
 
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | Stored
     calibration: Calibration | None = None
     metadata: Mapping[str, Any] = {}
     truth: Points | None = None
@@ -85,7 +87,8 @@ def one_line(message: str) -> str:
 def bounded(path: Path, shape: Iterable[int], itemsize: int, free: int | None = None) -> None:
     """Refuse an array that does not fit into the memory that is free, with what follows from it.
 
-    That is the array as it is stored, the array in float32, and two more frames in float32.
+    That is the array as it is stored, the array in float32, and two more frames in float32. Of a
+    stack that is read frame by frame, give the shape of one frame.
     """
     sides = tuple(int(side) for side in shape)
     if min(sides, default=0) < 0:

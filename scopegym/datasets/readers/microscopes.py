@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from scopegym.datasets.readers.base import (
     plausible,
     reader,
 )
+from scopegym.datasets.readers.frames import Stored, from_blocks, is_stack
 
 
 @reader("a TIA series", ".ser")
@@ -87,8 +89,14 @@ def _read_mrc(path: Path) -> Content:
     with mrcfile.mmap(path, mode="r", permissive=True) as file:
         if file.data is None:
             raise _mrc_cut_short(path, file)
-        bounded(path, file.data.shape, file.data.dtype.itemsize)
-        pixels = np.array(file.data)
+        shape, dtype = file.data.shape, file.data.dtype
+        if is_stack(shape):
+            bounded(path, shape[1:], dtype.itemsize)
+            start = file.header.nbytes + int(file.header.nsymbt)
+            pixels: Any = Stored.of(shape, dtype, partial(from_blocks, path, shape, dtype, start))
+        else:
+            bounded(path, shape, dtype.itemsize)
+            pixels = np.array(file.data)
         y, x = float(file.voxel_size.y), float(file.voxel_size.x)
     # 0 and exactly 1 Å are what programs write that do not know the size.
     found = None if y == x == 1 else calibration("MRC header", (y, "Å"), (x, "Å"))

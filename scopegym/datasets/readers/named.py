@@ -6,10 +6,12 @@ import json
 import math
 import mmap
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,12 @@ from scopegym.datasets.readers.base import (
     shown,
     stated,
 )
+from scopegym.datasets.readers.frames import Stored, is_stack
 from scopegym.errors import ScopegymError, unknown
 
+#: How the axes of a stack are stored: frames first; frames last, as Velox does; or as MATLAB does,
+#: which stores columns before rows.
+Order = Literal["first", "last", "matlab"]
 #: Smallest side [px] of what counts as an image among the arrays of one file.
 MIN_SIDE = 16
 #: Most names that a message lists.
@@ -70,7 +76,7 @@ def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]], wanted: str | Non
 
 
 @reader("an HDF5 file", ".h5", ".hdf5", ".hdf", ".emd", named=True)
-def _read_hdf5(path: Path, dataset: str | None) -> Content:
+def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Content:
     import h5py
 
     found: dict[str, Any] = {}
@@ -92,9 +98,9 @@ def _read_hdf5(path: Path, dataset: str | None) -> Content:
         berkeley = [name for name in found if "emd_group_type" in found[name].parent.attrs]
         names = found if dataset else velox or berkeley or found
         name = _choose(path, {name: found[name].shape for name in names}, dataset)
-        pixels = _stored(found[name], path)
-        if name in velox and pixels.ndim == 3:
-            pixels = pixels[..., 0] if pixels.shape[2] == 1 else np.moveaxis(pixels, 2, 0)
+        if name in velox and found[name].ndim == 3:
+            order = "last"
+        pixels = _image_or_frames(found[name], path, order)
         attributes = {k: _plain(v) for k, v in file.attrs.items()}
         metadata = {"dataset": name, "attributes": attributes}
         peaks, truth = found.get(ATOMAGINED_TRUTH) or _beside(file, ATOMAGINED_TRUTH), None
@@ -186,10 +192,47 @@ def _beside(group: Any, name: str) -> Any:
     return group if here else None
 
 
+def _image_or_frames(node: Any, path: Path, order: Order) -> NDArray[Any] | Stored:
+    """The image in a dataset, or the frames of the stack."""
+    shape = tuple(map(int, node.shape))
+    if node.ndim == 3 and order != "first":
+        a, b, c = shape
+        shape = (c, a, b) if order == "last" else (a, c, b)
+    one = order == "last" and shape[0] == 1
+    colour = order == "matlab" and shape[0] in (3, 4)
+    if node.ndim != 3 or one or colour or (order == "first" and not is_stack(shape)):
+        pixels = _stored(node, path)
+        pixels = pixels.T if order == "matlab" else pixels
+        return pixels[..., 0] if one else pixels
+    bounded(path, shape[1:], node.dtype.itemsize)
+    _check_written(node, path)
+    return Stored.of(shape, node.dtype, partial(_nodes, path, node.name, order))
+
+
+@contextmanager
+def _nodes(path: Path, name: str, order: Order) -> Iterator[Callable[[int], NDArray[Any]]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        node = file[name]
+
+        def read(index: int) -> NDArray[Any]:
+            frame: NDArray[Any] = node[..., index] if order == "last" else node[index]
+            return frame.T if order == "matlab" else frame
+
+        yield read
+
+
 def _stored(node: Any, path: Path) -> NDArray[Any]:
     """The values of a dataset, all of which must have been written."""
+    bounded(path, node.shape, node.dtype.itemsize)
+    _check_written(node, path)
+    return node[...]
+
+
+def _check_written(node: Any, path: Path) -> None:
+    """Refuse a dataset of which a part was never written, and blocks that memory cannot hold."""
     itemsize = node.dtype.itemsize
-    bounded(path, node.shape, itemsize)
     if node.chunks:
         bounded(path, node.chunks, itemsize)
         pairs = zip(node.shape, node.chunks, strict=True)
@@ -199,7 +242,6 @@ def _stored(node: Any, path: Path) -> NDArray[Any]:
     elif (held := node.id.get_storage_size()) < node.size * itemsize:
         what = f"bytes of the dataset '{shown(node.name)}'"
         raise cut_short(path, node.size * itemsize, held, what)
-    return node[...]
 
 
 def _plain(value: Any) -> Any:
@@ -256,8 +298,7 @@ def _read_mat(path: Path, dataset: str | None) -> Content:
     import h5py
 
     if h5py.is_hdf5(path):  # version 7.3
-        content = _read_hdf5(path, dataset)
-        return content._replace(pixels=_frames_first(content.pixels.T))  # stored columns first
+        return _read_hdf5(path, dataset, "matlab")
     variables = mat5.variables(path)
     name = _choose(path, {name: variable.shape for name, variable in variables.items()}, dataset)
     if variables[name].complex:

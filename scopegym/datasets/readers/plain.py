@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopegym.datasets.readers.base import Content, bounded, cut_short, grey, imageio, reader
+from scopegym.datasets.readers.frames import Stored, in_order, is_stack
 from scopegym.errors import ScopegymError
-from scopegym.limits import available_bytes
 
 #: Most values that one byte of a JPEG can hold: a block of 64 takes a bit; as much again to spare.
 JPEG_UNFOLDS = 1024
@@ -58,30 +62,54 @@ def _read_npy(path: Path) -> Content:
         raise ScopegymError(
             f"'{path.name}' holds Python objects, which are never unpickled; save numbers instead."
         ) from error
+    if is_stack(pixels.shape):
+        bounded(path, pixels.shape[1:], pixels.dtype.itemsize)
+        return Content(Stored.of(pixels.shape, pixels.dtype, partial(_mapped, path)))
     bounded(path, pixels.shape, pixels.dtype.itemsize)
     return Content(pixels)
 
 
+@contextmanager
+def _mapped(path: Path) -> Iterator[Callable[[int], NDArray[Any]]]:
+    # Mapped anew for every frame: pages of a mapping that stays count as memory of the process.
+    yield lambda index: np.array(np.lib.format.open_memmap(path, mode="r")[index])
+
+
 @reader("a video", ".mp4", ".avi", ".mov")
 def _read_video(path: Path) -> Content:
+    opener = partial(_decoding, path, _container(path))
+    count, size, sides = 0, path.stat().st_size, (0, 0)
+    # What a video declares is not its number of frames: they are counted by decoding them.
+    with opener() as (about, frames):
+        for count, frame in enumerate(frames, 1):
+            sides = frame.shape
+            if count > size:
+                raise ValueError("more frames than bytes")
+    if not count:
+        raise ValueError("no frames")
+    stored = Stored.of((count, *sides), np.uint8, partial(in_order, opener))
+    return Content(stored, metadata={"frames_per_second": about["fps"]})
+
+
+@contextmanager
+def _decoding(
+    path: Path, container: str
+) -> Iterator[tuple[Mapping[str, Any], Iterator[NDArray[Any]]]]:
+    """What ffmpeg says of a video, and its frames ``[H, W]``, which must be grey."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
     # A play list under the name of a video would make ffmpeg read the files that it lists.
-    only = ["-f", _container(path), "-protocol_whitelist", "file"]
+    only = ["-f", container, "-protocol_whitelist", "file"]
     reading = imageio_ffmpeg.read_frames(f"file:{path}", input_params=only)
-    free, size, frames = available_bytes(), path.stat().st_size, list[NDArray[Any]]()
     try:
         about = next(reading)
         width, height = about["size"]
-        bounded(path, (1, height, width, 3), 2, free)
-        for frame in reading:
-            frames.append(grey(np.frombuffer(frame, np.uint8).reshape(height, width, 3), path))
-            bounded(path, (len(frames), height, width), 2, free)  # listed, then stacked
-            if len(frames) > size:
-                raise ValueError("more frames than bytes")
+        bounded(path, (height, width, 3), 2)
+        colours = (np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reading)
+        yield about, (grey(frame, path) for frame in colours)
     finally:
-        reading.close()
-    return Content(np.stack(frames), metadata={"frames_per_second": about["fps"]})
+        with warnings.catch_warnings(action="ignore"):  # it leaves its pipes open
+            reading.close()
 
 
 def _container(path: Path) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,8 +28,11 @@ from scopegym.datasets.readers.base import (
     plausible,
     reader,
 )
+from scopegym.datasets.readers.frames import Opener, Stored, from_blocks, is_stack
 from scopegym.errors import ScopegymError
 
+#: OME, Micro-Manager and NDTiff files can name further files to read.
+ALONE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 #: Most pages of one file.
 MAX_PAGES = 200_000
 #: Most bytes that one stored byte can unfold to, by the code of the compression. Deflate: 258
@@ -41,11 +47,14 @@ UNFOLDS_OTHER = 32768
 def _read_tiff(path: Path) -> Content:
     import tifffile
 
-    # OME, Micro-Manager and NDTiff files can name further files to read.
-    alone = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
-    with tifffile.TiffFile(path, **alone) as file:
+    with tifffile.TiffFile(path, **ALONE) as file:
         _check_chain(file, path)
         series = max(file.series, key=lambda series: series.size)  # the others are thumbnails
+        found = partial(first, (_titan, _fei, _ome, _imagej, _centimetres), file)
+        if (opener := _frames(file, series, path)) is not None:
+            bounded(path, series.shape[1:], series.dtype.itemsize)
+            _check_pages(file, series, path)
+            return Content(Stored.of(series.shape, series.dtype, opener), found())
         bounded(path, series.shape, series.dtype.itemsize)
         _check_pages(file, series, path)
         try:
@@ -56,7 +65,41 @@ def _read_tiff(path: Path) -> Content:
             pixels, channels = _by_pillow(path, series), -1
         if "S" in series.axes:
             pixels = grey(np.moveaxis(pixels, channels, -1), path)
-        return Content(pixels, first((_titan, _fei, _ome, _imagej, _centimetres), file))
+        return Content(pixels, found())
+
+
+def _frames(file: Any, series: Any, path: Path) -> Opener | None:
+    """How to read the frames of a stack one by one; None for what is no stack of whole pages."""
+    shape = tuple(map(int, series.shape))
+    if not (series.axes.endswith(("YX", "YXS")) and is_stack(shape)):
+        return None
+    if len(series.pages) == 1 and series.size > series.keyframe.size:
+        stored = np.dtype(file.byteorder + series.dtype.char)
+        return partial(from_blocks, path, shape, stored, series.dataoffset)
+    whole = len(series.pages) == shape[0] and series.keyframe.shape == shape[1:]
+    return partial(_pages, path, file.series.index(series)) if whole else None
+
+
+@contextmanager
+def _pages(path: Path, number: int) -> Iterator[Callable[[int], NDArray[Any]]]:
+    import tifffile
+
+    with tifffile.TiffFile(path, **ALONE) as file, ExitStack() as pillow:
+        pages, others = file.series[number].pages, list[Any]()
+
+        def read(index: int) -> NDArray[Any]:
+            page = pages[index]
+            try:
+                if not others:
+                    return np.asarray(page.asarray())
+            except ValueError as error:
+                if "imagecodecs" not in str(error):
+                    raise
+                opened = imageio().imopen(path, "r", plugin="pillow", extension=".tif")
+                others.append(pillow.enter_context(opened))
+            return np.asarray(others[0].read(index=page.index))
+
+        yield read
 
 
 def _check_chain(file: Any, path: Path) -> None:
