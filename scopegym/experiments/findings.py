@@ -14,7 +14,7 @@ from scopegym.artifacts import Array, Artifact, Labels, Points, State
 from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
-from scopegym.operators.clustering import connected_regions
+from scopegym.operators.label_maps import connected_regions
 from scopegym.operators.regions import regions
 
 A = TypeVar("A", bound=Artifact)
