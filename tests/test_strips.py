@@ -8,11 +8,13 @@ import pytest
 from scopegym import correlation, strips
 from scopegym.artifacts import Features, Labels, Points
 from scopegym.cache import Cache, using
-from scopegym.operators import blobs, clustering, columns, symmetry
+from scopegym.operators import blobs, clustering, columns
 from scopegym.operators.base import registry as operators
-from scopegym.operators.clustering import connected_regions, nearest_centre
+from scopegym.operators.clustering import nearest_centre
+from scopegym.operators.label_maps import connected_regions
 from scopegym.operators.peaks import correlate_column
 from scopegym.operators.regions import OUTLIER, region_mask
+from scopegym.operators.symmetry import centres, translation
 from scopegym.rewards.disorder import departures
 
 SPACING = 7.3
@@ -33,7 +35,7 @@ def in_strips(monkeypatch):
     """Makes every image large."""
 
     def begin() -> None:
-        for module in (strips, symmetry):
+        for module in (strips, centres, translation):
             monkeypatch.setattr(module, "WHOLE", 20 * 141)
         monkeypatch.setattr(blobs, "LARGEST_KEPT", 0)
         monkeypatch.setattr(blobs, "STRIP", 20 * 141)
@@ -160,11 +162,11 @@ def test_autocorrelation_is_that_of_the_padded_field(pixels, in_strips, reach):
 
 
 def test_the_stride_grows_only_beyond_what_can_be_held():
-    assert symmetry.bounded((512, 512), 1, 1512) == 1
-    assert symmetry.bounded((1024, 1024), 2, 81) == 2
+    assert centres.bounded((512, 512), 1, 1512) == 1
+    assert centres.bounded((1024, 1024), 2, 81) == 2
     for side in (700, 1024, 4096, 8192):
         for values in (9, 81, 225, 1500):
-            step = symmetry.bounded((side, side), 1, values)
-            centres = (side / step) ** 2
-            assert centres * values <= max(2**25, 4 * side**2, 512**2 * values)
-            assert centres >= min(side**2, 512**2) / 4
+            step = centres.bounded((side, side), 1, values)
+            count = (side / step) ** 2
+            assert count * values <= max(2**25, 4 * side**2, 512**2 * values)
+            assert count >= min(side**2, 512**2) / 4

@@ -28,7 +28,7 @@ from scopegym.answers.points import write_points
 from scopegym.artifacts import Array, Labels, Points, State
 from scopegym.frozen import FrozenDict
 from scopegym.metrics import label_accuracy, mask_overlap
-from scopegym.operators.clustering import connected_regions
+from scopegym.operators.label_maps import connected_regions
 from scopegym.operators.regions import regions
 from scopegym.prior import Prior
 

@@ -12,14 +12,7 @@ import numpy as np
 from scopegym.artifacts import Array, Features, Labels, Points
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
-from scopegym.operators.clustering import (
-    MOST_FITTED,
-    counts,
-    looked_up,
-    mixture,
-    sampled,
-    scaled,
-)
+from scopegym.operators.clustering import MOST_FITTED, counts, looked_up, mixture, sampled, scaled
 from scopegym.space import Choice, Integer, Real, Scale
 from scopegym.strips import strips
 

@@ -14,7 +14,7 @@ from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import Operator
 from scopegym.operators.base import registry as operators
-from scopegym.operators.blobs import TooManyCandidates
+from scopegym.operators.pruning import TooManyCandidates
 from scopegym.prior import Prior
 from scopegym.testing.base import (
     Check,

@@ -21,7 +21,7 @@ from scopegym import operators
 from scopegym.artifacts import Image
 from scopegym.cache import Cache, using
 from scopegym.errors import ScopegymError
-from scopegym.operators import blobs
+from scopegym.operators import blobs, pruning
 
 laplacian_of_gaussian = operators["laplacian_of_gaussian"]
 difference_of_gaussian = operators["difference_of_gaussian"]
@@ -79,10 +79,10 @@ def test_log_gives_the_rows_of_blob_log(image: np.ndarray, parameters: dict[str,
     with warnings.catch_warnings():
         # Everything is a blob where rounding exceeds the threshold; more than can be pruned are
         # not compared.
-        warnings.simplefilter("error", blobs.TooManyCandidates)
+        warnings.simplefilter("error", pruning.TooManyCandidates)
         try:
             ours = found(laplacian_of_gaussian, image, **parameters)
-        except blobs.TooManyCandidates:
+        except pruning.TooManyCandidates:
             return
     np.testing.assert_array_equal(ours, blob_log(image, **parameters))
 
@@ -104,7 +104,7 @@ def test_pruning_follows_scikit_images_order_of_pairs(overlap: float) -> None:
     for seed in range(100):
         yx = np.random.default_rng(seed).integers(0, 40, (24, 2))
         theirs = _prune_blobs(np.column_stack([yx, sigma]).astype(np.float32), overlap)
-        kept = blobs.prune(yx.astype(np.int32), sigma, overlap)
+        kept = pruning.prune(yx.astype(np.int32), sigma, overlap)
         np.testing.assert_array_equal(yx[kept], theirs[:, :2])
 
 
@@ -307,7 +307,7 @@ def test_too_many_candidates_keep_the_strongest(monkeypatch: pytest.MonkeyPatch)
     assert len(all_of_them) > 200
     monkeypatch.setattr(blobs, "MAX_CANDIDATES", 50)
     with using(Cache()):
-        with pytest.warns(blobs.TooManyCandidates, match="the 50 strongest are kept"):
+        with pytest.warns(pruning.TooManyCandidates, match="the 50 strongest are kept"):
             few = laplacian_of_gaussian(image, **scales, threshold=0.0)
         np.testing.assert_array_equal(few, all_of_them[:50])
         # A threshold that lets no more than these through gives all of them, without a warning.
@@ -322,8 +322,9 @@ def test_too_many_pairs_are_shortened_from_the_weak_end(monkeypatch: pytest.Monk
     scales = {"min_sigma": 1.0, "max_sigma": 8.0, "num_sigma": 6, "threshold": 0.0}
     # Pairs count up to a distance of 2 sqrt(2) sigma of the largest blob.
     before = found(laplacian_of_gaussian, image, **scales, overlap=1.0)
-    monkeypatch.setattr(blobs, "MAX_PAIRS", 200)
-    with pytest.warns(blobs.TooManyCandidates):
+    for module in (blobs, pruning):
+        monkeypatch.setattr(module, "MAX_PAIRS", 200)
+    with pytest.warns(pruning.TooManyCandidates):
         after = found(laplacian_of_gaussian, image, **scales, overlap=1.0)
     assert 0 < len(after) < len(before)
     np.testing.assert_array_equal(after, before[: len(after)])

@@ -12,7 +12,7 @@ from scopegym.artifacts import Features, Image, Labels
 from scopegym.datasets.patterns import PLANE_GROUPS, lattice, plane_group_pattern
 from scopegym.datasets.simulate_patterns import disk, halves, simulate_patterns, two_grains
 from scopegym.errors import ScopegymError
-from scopegym.operators.clustering import connected_regions
+from scopegym.operators.label_maps import connected_regions
 
 CLUSTERINGS = ("kmeans", "gmm", "agglomerative")
 CHOOSING = (("kmeans", "silhouette"), ("gmm", "bic"))
