@@ -32,10 +32,8 @@ class Entry:
 @pytest.fixture
 def restored() -> Iterator[None]:
     """Plug-ins of a test do not outlive it."""
-    entries, modules, loaded = dict(all_operators._entries), set(sys.modules), dict(module.loaded)
+    entries, modules = dict(all_operators._entries), set(sys.modules)
     yield
-    module.loaded.clear()
-    module.loaded.update(loaded)
     all_operators._entries.clear()
     all_operators._entries.update(entries)
     for name in set(sys.modules) - modules:

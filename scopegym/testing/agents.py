@@ -87,7 +87,8 @@ def agent_tells_the_truth(agent: Agent) -> None:
         score = problem.evaluate(trial.workflow).score
         require(
             score == trial.score,
-            f"Agent {agent.name} tells a score of {trial.score}; it is {score}.",
+            f"Agent {agent.name} tells a score of {trial.score.value} with terms "
+            f"{dict(trial.score.terms)}; it is {score.value} with terms {dict(score.terms)}.",
         )
 
 
