@@ -17,6 +17,8 @@ import pytest
 import scopegym
 from scopegym import operators, rewards
 from scopegym import registry as module
+from scopegym.answers.base import adversaries, adversary
+from scopegym.artifacts import Points
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as all_operators
@@ -164,6 +166,16 @@ def test_a_plugin_cannot_replace_a_built_in_operator(tmp_path: Path) -> None:
     with pytest.raises(ScopegymError, match=r"'gaussian' of .*mine.* exists already in scopegym"):
         load_plugin(plugin(tmp_path, name="gaussian"))
     assert operators["gaussian"].function.__module__ == "scopegym.operators.filters"
+
+
+def test_a_wrong_answer_cannot_take_the_name_of_another() -> None:
+    def blank(problem: object, truth: Points, rng: object) -> Iterator[Points]:
+        yield truth
+
+    before = adversaries["points: blank"]
+    with pytest.raises(ScopegymError, match=r"'points: blank' of .* exists already in scopegym"):
+        adversary("blank")(blank)
+    assert adversaries["points: blank"] is before
 
 
 def test_a_task_cannot_take_the_environment_of_another() -> None:
