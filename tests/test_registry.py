@@ -170,6 +170,7 @@ def test_a_plugin_cannot_replace_a_built_in_operator(tmp_path: Path) -> None:
 
 def test_a_wrong_answer_cannot_take_the_name_of_another() -> None:
     def blank(problem: object, truth: Points, rng: object) -> Iterator[Points]:
+        del problem, rng
         yield truth
 
     before = adversaries["points: blank"]
