@@ -107,9 +107,9 @@ def _within_time(seconds: float, name: str) -> Iterator[None]:
             raise LimitExceededError(f"{name} took longer than {seconds:g} s")
 
     former = signal.signal(signal.SIGALRM, stop)
-    start = time.monotonic()
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    start, left, interval = time.monotonic(), 0.0, 0.0
     try:
+        left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         yield
     finally:
         running = False

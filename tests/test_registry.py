@@ -6,16 +6,20 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
 
 import scopegym
 from scopegym import operators, rewards
 from scopegym import registry as module
+from scopegym.answers.base import adversaries, adversary
+from scopegym.artifacts import Points
+from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as all_operators
 from scopegym.registry import Registry, UnknownNameError, load_entry_points, load_plugin
@@ -162,6 +166,24 @@ def test_a_plugin_cannot_replace_a_built_in_operator(tmp_path: Path) -> None:
     with pytest.raises(ScopegymError, match=r"'gaussian' of .*mine.* exists already in scopegym"):
         load_plugin(plugin(tmp_path, name="gaussian"))
     assert operators["gaussian"].function.__module__ == "scopegym.operators.filters"
+
+
+def test_a_wrong_answer_cannot_take_the_name_of_another() -> None:
+    def blank(problem: object, truth: Points, rng: object) -> Iterator[Points]:
+        del problem, rng
+        yield truth
+
+    before = adversaries["points: blank"]
+    with pytest.raises(ScopegymError, match=r"'points: blank' of .* exists already in scopegym"):
+        adversary("blank")(blank)
+    assert adversaries["points: blank"] is before
+
+
+def test_a_task_cannot_take_the_environment_of_another() -> None:
+    with pytest.raises(ScopegymError, match=r"'scopegym/AtomFinding-v0' of task 'atoms'"):
+        tasks.add(replace(tasks["atoms"], name="mine"))
+    assert "mine" not in tasks
+    assert gymnasium.spec(tasks["atoms"].env_id).kwargs == {"task": "atoms"}
 
 
 @pytest.mark.usefixtures("restored")

@@ -243,12 +243,12 @@ Answers = Callable[["Problem", Any, np.random.Generator], Iterator[Artifact]]
 
 @dataclass(frozen=True)
 class Adversary:
-    """Makes wrong ``answers`` of one ``kind`` from a problem, its truth and chance: something that
-    looks right in one respect, such as the count, the spacing or the area."""
+    """A ``function`` that makes wrong answers of one ``kind`` from a problem, its truth and chance:
+    something that looks right in one respect, such as the count, the spacing or the area."""
 
     name: str
     kind: type[Artifact]
-    answers: Answers
+    function: Answers
     about: str
 
     @property

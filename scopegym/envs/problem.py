@@ -148,6 +148,12 @@ class _Tasks(Registry[Task]):
                 f"The task '{entry.name}' of {home} exists already in {self._homes[entry.name]}; "
                 "give it another name."
             )
+        for other in self.values():
+            if other.env_id == entry.env_id and other.name != entry.name:
+                raise ScopegymError(
+                    f"The task '{entry.name}' has the environment id '{entry.env_id}' of task "
+                    f"'{other.name}'; give it another one."
+                )
         self._homes[entry.name] = home
         added = super().add(entry)
         gymnasium.registry.pop(entry.env_id, None)  # a plug-in loaded again replaces itself
@@ -214,7 +220,7 @@ class Problem:
         if stack and self.task.takes == "image":
             raise ScopegymError(
                 f"Task {self.task.name} takes one image; '{name}' is a stack of "
-                f"{self.micrograph.frames} frames."
+                f"{self.micrograph.frames} frames; choose a frame."
             )
         if not stack and self.task.takes == "frames":
             raise ScopegymError(

@@ -22,6 +22,7 @@ from typing import Any
 
 from scopegym.errors import ScopegymError
 from scopegym.frozen import FrozenDict
+from scopegym.plain import read_bytes, read_json
 from scopegym.version import __version__
 
 #: The file that makes a folder ours.
@@ -64,12 +65,12 @@ class Manifest:
         """The manifest of a folder, None where there is none that is valid."""
         path = folder / MANIFEST
         try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST:
+            if path.is_symlink():
                 return None
-            plain = json.loads(path.read_text(encoding="utf-8"))
+            plain = read_json(read_bytes(path, LONGEST, "The manifest"))
             command, run, files = plain["command"], plain["run"], plain["files"]
             former = plain.get("former", {})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         if not isinstance(command, str) or not isinstance(run, dict):
             return None
@@ -334,12 +335,17 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 def _mark() -> str:
     """How names of scratch files of this process begin."""
-    return f"{SCRATCH}{platform.node()}-{os.getpid()}-"
+    return f"{_of_here()}{os.getpid()}-"
+
+
+def _of_here() -> str:
+    """How names of scratch files of this machine begin; no other machine's name holds a plus."""
+    return f"{SCRATCH}{platform.node()}+"
 
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove the scratch files that killed runs on this machine have left."""
-    here = f"{SCRATCH}{platform.node()}-"
+    here = _of_here()
     for path in folder.iterdir() if folder.is_dir() else ():
         process = path.name.removeprefix(here).partition("-")[0]
         if path.name.startswith(here) and process.isdigit() and not _alive(int(process)):

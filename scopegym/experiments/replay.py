@@ -177,7 +177,8 @@ def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> 
         )
     zoom = 1.0 if old_size is None or new_size is None else float(old_size) / new_size
     try:
-        old_shape = (float(image["shape"][0]), float(image["shape"][1]))
-    except (KeyError, IndexError, TypeError, ValueError):
+        height, width = image["shape"][-2:]
+        old_shape = float(height), float(width)
+    except (KeyError, TypeError, ValueError):
         raise ScopegymError("The recipe does not say how large its image was.") from None
-    return prior.stretched(zoom).cropped(micrograph.shape, old_shape)
+    return prior.stretched(zoom).cropped(micrograph.shape[-2:], old_shape)

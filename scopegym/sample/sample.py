@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -125,10 +126,11 @@ class Sample:
                 "A spacing alone does not say how many columns to expect: give the density too."
             )
         spacing_px = parse_pixels(self.spacing, micrograph.pixel_size_nm, "spacing")
-        if spacing_px > max(micrograph.shape):
+        side = max(micrograph.shape[-2:])
+        if spacing_px > side:
             raise ScopegymError(
                 f"The spacing '{self.spacing}' is {spacing_px:.3g} px, more than the image's "
-                f"larger side of {max(micrograph.shape)} px."
+                f"larger side of {side} px."
             )
         density = self.density_per_nm2
         count = None if density is None else _count(micrograph, density)
@@ -161,13 +163,15 @@ def _density(density_per_nm2: Any) -> float | None:
     if isinstance(density_per_nm2, bool) or not isinstance(density_per_nm2, Real):
         raise ScopegymError(f"The density must be a number per nm^2, not {density_per_nm2!r}.")
     density = float(density_per_nm2)
+    if density == math.inf:
+        raise ScopegymError("The density must be finite, not infinite.")
     if not density > 0:
         raise ScopegymError(f"The density must be positive, not {density:g} per nm^2.")
     return density
 
 
 def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
-    height, width = micrograph.shape
+    height, width = micrograph.shape[-2:]
     count = density_per_nm2 * _pixel_size(micrograph) ** 2 * height * width
     if count > height * width:
         raise ScopegymError(

@@ -26,9 +26,6 @@ from scopegym.workflow import Workflow
 #: Operator executions of the searches that agents are checked by.
 BUDGET = 28
 
-#: Results further from each other than this are not the same score.
-SAME = 1e-12
-
 
 def lattice_problem() -> Problem:
     """A small problem of the task ``atoms`` with an empty cache."""
@@ -87,10 +84,11 @@ def agent_tells_the_truth(agent: Agent) -> None:
         require(not foreign, f"Agent {agent.name} uses {foreign}, which the task does not allow.")
         read = Workflow.from_dict(trial.workflow.to_dict())
         require(read == trial.workflow, f"A workflow of agent {agent.name} is changed by a recipe.")
-        value = problem.evaluate(trial.workflow).score.value
+        score = problem.evaluate(trial.workflow).score
         require(
-            abs(value - trial.score.value) <= SAME,
-            f"Agent {agent.name} tells a score of {trial.score.value}; it is {value}.",
+            score == trial.score,
+            f"Agent {agent.name} tells a score of {trial.score.value} with terms "
+            f"{dict(trial.score.terms)}; it is {score.value} with terms {dict(score.terms)}.",
         )
 
 

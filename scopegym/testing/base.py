@@ -16,6 +16,7 @@ from scopegym.artifacts import (
     Instances,
     Labels,
     Points,
+    Quantity,
     Source,
     State,
     Tracks,
@@ -71,6 +72,7 @@ def full_state(source: Source, points: Points) -> State:
         Labels(labels.astype(np.int32)),
         Instances(np.array(BOXES), source.shape, np.array([0.9, 0.5]), np.array([0, 1])),
         Tracks(np.array(ROWS), source.shape),
+        Quantity(float(len(points)), "columns", 1.0),
     ):
         state = state.with_artifact(artifact)
     return state

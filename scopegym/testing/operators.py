@@ -171,6 +171,11 @@ def operator_makes_round_trips(operator: Operator) -> None:
         read = Workflow.from_yaml(workflow.to_yaml(prior=prior))
         same = read == workflow and read.key == workflow.key
         require(same, f"A recipe with {operator.name} gives another workflow: {read}.")
+        keys = {
+            operator.derivation(state, operator.in_pixels(w.steps[0].params, prior), prior)
+            for w in (workflow, read)
+        }
+        require(len(keys) == 1, f"A recipe with {operator.name} gives results of another name.")
     with using(Cache()):
         one, two = (operator.apply(state, defaults(operator), prior) for _ in range(2))
     again = one.get(operator.output) is two.get(operator.output)

@@ -93,6 +93,15 @@ def test_executions_before_cache_hits_stay_within_the_budget(name: str, found):
 
 
 @pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("budget", [3, 4, 5, 7])
+def test_smallest_budgets_give_at_least_one_trial_and_are_kept(name: str, budget: int):
+    for seed in range(4):
+        trials = search(name, make_problem(), budget, seed)
+        assert trials
+        assert sum(trial.executions for trial in trials) <= budget
+
+
+@pytest.mark.parametrize("name", AGENTS)
 def test_operators_run_no_oftener_than_is_charged(name: str, monkeypatch: pytest.MonkeyPatch):
     calls, original = [], type(operators["gaussian"]).apply
 

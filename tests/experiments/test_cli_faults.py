@@ -248,7 +248,7 @@ OPTIONS = {
 }
 FIGURES = {
     "a density beyond the pixels": (("--density", "1e300", "--spacing", "8 px"), "more than one"),
-    "a density of infinity": (("--density", "inf", "--spacing", "8 px"), "more than one"),
+    "a density of infinity": (("--density", "inf", "--spacing", "8 px"), "must be finite"),
     "a density of NaN": (("--density", "nan", "--spacing", "8 px"), "positive"),
     "a density below 0": (("--density", "-1", "--spacing", "8 px"), "positive"),
     "a spacing of nothing": (("--density", "1", "--spacing", "1e-9 px"), "3 px"),

@@ -170,11 +170,11 @@ def test_scratch_folders_of_killed_runs_go_and_those_of_running_ones_stay(tmp_pa
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     for process in (dead.pid, os.getpid()):
-        (tmp_path / f".scopegym-{platform.node()}-{process}-x").mkdir()
+        (tmp_path / f".scopegym-{platform.node()}+{process}-x").mkdir()
     (tmp_path / ".scopegym-notes").mkdir()
     Output(tmp_path, "solve").claim()
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {f".scopegym-{platform.node()}-{os.getpid()}-x", ".scopegym-notes"}
+    assert left == {f".scopegym-{platform.node()}+{os.getpid()}-x", ".scopegym-notes"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path):

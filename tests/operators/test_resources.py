@@ -30,7 +30,7 @@ from scopegym.operators import isolation
 from scopegym.operators.base import Operator, declare
 from scopegym.operators.base import registry as operators
 from scopegym.prior import Prior
-from scopegym.registry import load_plugin, loaded
+from scopegym.registry import load_plugin
 from scopegym.resources import Resource
 from scopegym.space import Real
 from scopegym.workflow import Recipe, Step, Workflow, starting
@@ -114,7 +114,7 @@ def write(path: Path, weight: Any = 2.0, **metadata: str) -> None:
 @pytest.fixture
 def plugin(tmp_path: Path) -> Iterator[Path]:
     """A plug-in with its weights beside it; both are gone after the test."""
-    kept, plugins = dict(operators._entries), dict(loaded)
+    kept = dict(operators._entries)
     file = tmp_path / "own.py"
     file.write_text(PLUGIN)
     write(tmp_path / "scaled.safetensors")
@@ -122,8 +122,6 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
     yield file
     operators._entries.clear()
     operators._entries.update(kept)
-    loaded.clear()
-    loaded.update(plugins)
     resources._objects.clear()
 
 
@@ -219,6 +217,9 @@ def test_missing_or_foreign_weights_are_one_sentence(plugin: Path):
     failure = problem.evaluate(workflow).failure
     assert failure is not None and failure.startswith("The weights 'scaled.safetensors' cannot be")
     assert failure.endswith("; train them with `scopegym detector train`")
+    os.mkfifo(file)  # without a writer, reading would wait for ever
+    failure = problem.evaluate(workflow).failure
+    assert failure is not None and "it is no regular file" in failure
 
 
 def test_only_safetensors_are_taken():

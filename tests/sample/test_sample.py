@@ -53,6 +53,22 @@ def test_a_sample_travels_and_is_found_again(way: str):
     assert all(other != sample and other.to_dict() != sample.to_dict() for other in others)
 
 
+def test_the_frames_of_a_stack_share_one_expectation():
+    figures = Sample(density_per_nm2=13.1, spacing="11 px")
+    image = micrograph()
+    stack = replace(image, data=np.stack([image.data] * 200))
+    assert figures.expect(stack).prior == figures.expect(image).prior
+    with pytest.raises(ScopegymError, match=r"more than the image's larger side of 128 px"):
+        Sample(spacing="150 px").expect(stack, counted=False)
+    with pytest.raises(ScopegymError, match=r"stack of 200 frames; choose a frame\.$"):
+        scopegym.solve(stack, sample=figures)
+
+
+def test_a_density_is_finite():
+    with pytest.raises(ScopegymError, match="must be finite"):
+        Sample(density_per_nm2=float("inf"), spacing="11 px")
+
+
 def test_the_same_sample_in_other_words_is_equal():
     said = Sample(crystal=Crystal.named("SrTiO3"), zone=(0, 0, 2))
     assert said == Sample(crystal="sto", zone=[0, 0, 1]) == STO

@@ -34,7 +34,6 @@ from scopegym.datasets.readers.base import (
     Content,
     Format,
     grey,
-    one_line,
     shown,
     stated,
 )
@@ -74,11 +73,10 @@ def read(
     """
     try:
         return _read(*_address(Path(path), dataset), pixel_size_nm)
-    except ScopegymError as error:
-        raise ScopegymError(one_line(str(error))) from error
     except MemoryError as error:
-        message = f"'{path}' needs more memory than is free; crop it or use a computer with more."
-        raise ScopegymError(one_line(message)) from error
+        raise ScopegymError(
+            f"'{path}' needs more memory than is free; crop it or use a computer with more."
+        ) from error
 
 
 def _read(path: Path, dataset: str | None, pixel_size_nm: float | None) -> Micrograph:

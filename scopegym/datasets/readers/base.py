@@ -76,11 +76,6 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def one_line(message: str) -> str:
-    """The message with everything escaped that would move the cursor or is invisible."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-
-
 # Bounds
 
 

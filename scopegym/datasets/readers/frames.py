@@ -59,7 +59,7 @@ class FileFrames(FrameSource):
         self._path, self._stored, self._identity = path.absolute(), stored, identity
         self._convert = convert
         self._stamp = _stamp(path)
-        self._opened: tuple[int, Callable[[int], NDArray[Any]]] | None = None
+        self._opened: tuple[int, ExitStack, Callable[[int], NDArray[Any]]] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -76,11 +76,7 @@ class FileFrames(FrameSource):
         what = f"Frame {index} of '{self._path.name}'"
         with self._lock:
             try:
-                if _stamp(self._path) != self._stamp:
-                    raise ScopegymError(
-                        f"'{self._path.name}' was changed after it was opened; load it again."
-                    )
-                stored = np.asarray(self._reader()(index))
+                stored = self._read(index)
             except (ScopegymError, MemoryError):
                 raise
             except Exception as error:  # a damaged file makes the libraries raise anything
@@ -98,14 +94,25 @@ class FileFrames(FrameSource):
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._path, self._stored, self._identity, self._convert, self._stamp)
 
-    def _reader(self) -> Callable[[int], NDArray[Any]]:
+    def _read(self, index: int) -> NDArray[Any]:
+        """A frame as it is stored."""
+        if _stamp(self._path) != self._stamp:
+            raise ScopegymError(
+                f"'{self._path.name}' was changed after it was opened; load it again."
+            )
         # A process that was forked shares the position in the file with its parent.
         if self._opened is None or self._opened[0] != os.getpid():
             opened = ExitStack()
-            read = opened.enter_context(self._stored.open())
+            reader = opened.enter_context(self._stored.open())
             weakref.finalize(self, opened.close)
-            self._opened = os.getpid(), read
-        return self._opened[1]
+            self._opened = os.getpid(), opened, reader
+        _, opened, reader = self._opened
+        try:
+            return np.asarray(reader(index))
+        except BaseException:  # an alarm may end a reader between two frames
+            self._opened = None
+            opened.close()
+            raise
 
 
 def _reopened(path: Path, stored: Stored, identity: str, convert: Any, stamp: Any) -> FileFrames:

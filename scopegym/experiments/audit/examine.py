@@ -183,7 +183,7 @@ def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator
     truth = true_answer(problem)
     entries = against(problem, truth)
     number = [entry.name for entry in entries].index(name)
-    return entries[number].answers(problem, truth, job.rng(index, 10 + number))
+    return entries[number].function(problem, truth, job.rng(index, 10 + number))
 
 
 def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Problem]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from scopegym.errors import ScopegymError
 
@@ -13,14 +12,6 @@ def load_plugins(files: list[Path] | None) -> None:
     from scopegym.envs.problem import load_plugins
 
     load_plugins(files or ())
-
-
-def load_image(path: Path, pixel_size: str | None, frame: int | None) -> Any:
-    """The image in a file, or one frame of the stack in it."""
-    from scopegym.datasets.readers import load
-
-    micrograph = load(path, pixel_size)
-    return micrograph if frame is None else micrograph.frame(frame)
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scopegym.errors import ScopegymError
-from scopegym.experiments.cli.inputs import load_image, load_plugins
+from scopegym.experiments.cli.inputs import load_plugins
 from scopegym.experiments.cli.options import Frame, Json, Out, PixelSize, Plugins
 from scopegym.experiments.console import show
 
@@ -36,6 +36,7 @@ def run(
     from scopegym.experiments.folders import Output
     from scopegym.experiments.outputs import result_files, to_json, write_answer
     from scopegym.experiments.replay import replay
+    from scopegym.experiments.solving import opened
     from scopegym.workflow import Recipe
 
     load_plugins(plugin)
@@ -44,7 +45,7 @@ def run(
     for output in outputs:
         output.claim(result_files())
     replays = [
-        replay(Recipe.read(file), load_image(image, pixel_size, frame), stated)
+        replay(Recipe.read(file), opened(image, pixel_size, frame), stated)
         for file, image, stated, _ in meant
     ]
     for output, done in zip(outputs, replays, strict=True):
