@@ -270,7 +270,7 @@ def test_other_processes_find_the_same(problem, result, backend, request):
         ("atoms", 12, None, "A window of 12 px is too small: task atoms needs 16 px, 2 spacings"),
         ("atoms", 48, 49, "must be 1 to 48 px, or parts of the image are left out; it is 49"),
         ("atoms", 48, 0, "must be 1 to 48 px"),
-        ("symmetry", 48, None, "Task symmetry gives labels; only points can be merged"),
+        ("symmetry", 48, None, "which cannot be merged from windows"),
     ],
 )
 def test_bad_input_is_one_sentence(problem, task, size, stride, message):
