@@ -22,7 +22,7 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.collection import images_in, problem_of
 from scopegym.experiments.findings import found
-from scopegym.experiments.folders import Output, commit, manifest_of, refuse_foreign, retire
+from scopegym.experiments.folders import Output, commit, manifest_of, retire
 from scopegym.experiments.outputs import to_json
 from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import break_ties
@@ -201,9 +201,7 @@ def apply(
     an image would take the place of something that this run did not make.
     """
     output = Output(Path(out), "apply", job.run)
-    output.claim([TABLE])
-    for name in images:
-        refuse_foreign(output.folder / name, output)
+    output.claim([TABLE], folders=images)
     waiting = deque(task for name, path in images.items() for task in _missing(output, name, path))
     # One image is done here before another process has started.
     backend = backend if len(waiting) > 1 else "serial"

@@ -109,16 +109,19 @@ class Output:
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", json.loads(json.dumps(dict(self.run), sort_keys=True)))
 
-    def claim(self, names: Iterable[str] = ()) -> None:
-        """Make sure, before any work, that files of these ``names`` can be written.
+    def claim(self, names: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+        """Make sure, before any work, that files of these ``names`` and ``folders`` of results can
+        be written.
 
         Nothing is left behind, but by a command that adds to what is there. Raises ScopegymError
-        when the folder cannot be written to, belongs to another command or run, or holds a file of
-        such a name that the command did not write.
+        when the folder cannot be written to, belongs to another command or run, or holds something
+        of such a name that the command did not write.
         """
         with _writable(self.folder):
             _remove_leftovers(self.folder)
             self._refuse(self._manifest(), {*names})
+            for name in folders:
+                refuse_foreign(self.folder / name, self)
             with _scratch(_nearest(self.folder)):
                 pass  # what cannot be written to is refused here
         if self.run and Manifest.read(self.folder) is None:
@@ -326,7 +329,10 @@ def _unwritable(folder: Path, error: OSError) -> ScopegymError:
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """A scratch folder on the same disk."""
-    scratch = Path(tempfile.mkdtemp(prefix=_mark(), dir=folder))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=_mark(), dir=folder))
+    except FileNotFoundError as error:  # a link to nowhere, or a file system that makes no folders
+        raise _unwritable(folder, error) from None
     try:
         yield scratch
     finally:

@@ -73,6 +73,11 @@ def read_table(path: Path) -> list[Row]:
             ) from None
         for name in files:
             _inside(path, name)
+        if recipe.stem in (".", ".."):
+            raise ScopegymError(
+                f"Line {number} of the table '{path}' has a recipe named '{recipe.name}'; results "
+                f"would be stored under '{recipe.stem}', so give it another name."
+            )
         if recipe.stem in found:
             raise ScopegymError(
                 f"Line {number} of the table '{path}' has a second recipe named "

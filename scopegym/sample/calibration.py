@@ -99,7 +99,10 @@ def _verdict(fit: LatticeFit, projection: Projection, tolerance: float) -> tuple
     if worst <= AGREES:
         return "agrees", f"{reading}; its pixel size agrees with the crystal."
     if worst <= tolerance:
-        return "measured", f"{reading}; the measured scale is used."
+        return "measured", (
+            f"{reading}; the expected count and spacing use the measured scale, lengths in nm the "
+            "recorded pixel size."
+        )
     return "contradicted", (
         f"{reading}, more than the {tolerance:.0%} allowed; check the pixel size and the crystal."
     )

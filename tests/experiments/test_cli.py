@@ -493,6 +493,23 @@ def test_a_table_names_files_in_its_own_folder(
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.parametrize("recipe", ["..yaml", "...yaml"])
+def test_a_table_cannot_write_above_the_folder_for_the_results(recipe: str, scopegym, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(f"recipe_file,image_file,score\nw.yaml,x.tif,0.5\n{recipe},x.tif,0.5\n")
+    assert_one_sentence(scopegym("run", table, "--out", tmp_path / "a" / "b"), "Line 2")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("command", ["solve", "apply", "run", "train", "benchmark", "audit"])
+def test_an_empty_name_of_a_folder_is_refused(command: str, scopegym, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs = {"apply": ["atoms", "x.tif"], "run": ["w.yaml", "x.tif"], "solve": ["x.tif"]}
+    ran = scopegym(command, *inputs.get(command, ["atoms"]), "--out", "")
+    assert_one_sentence(ran, "no name of a folder")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_table_with_two_recipes_of_one_name_is_refused(scopegym, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("recipe_file,image_file,score\na/w.yaml,x.tif,0.5\nb/w.yaml,x.tif,0.5\n")

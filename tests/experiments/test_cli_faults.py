@@ -157,6 +157,19 @@ def test_memory_and_recursion_are_faults_like_others(main, monkeypatch):
         assert (code, out, err.count("\n")) == (1, "", 1) and type(error).__name__ in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "atoms", "x" * 300, "--estimate"),
+        ("apply", "x" * 300, "image.npy", "--estimate"),
+        ("list", "agents", "--plugin", "x" * 300),
+    ],
+)
+def test_a_name_that_is_too_long_is_bad_input(arguments: tuple[str, ...], main):
+    code, out, err = main(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1) and "File name too long" in err
+
+
 # Interruptions ------------------------------------------------------------------------------------
 
 

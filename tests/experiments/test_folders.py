@@ -250,3 +250,17 @@ def test_a_stack_goes_with_all_its_frames_unless_one_was_changed(output: Output)
     (target / "0001" / "a.txt").write_text("changed")
     assert retire(target, output) == output.folder / "s.tif~1"
     assert len(content(output.folder / "s.tif~1")) == 2
+
+
+def test_a_refused_folder_of_a_result_leaves_no_manifest(tmp_path: Path):
+    (tmp_path / "image.tif").mkdir()
+    output = Output(tmp_path, "apply", {"seed": 0})
+    with pytest.raises(ScopegymError, match="was not written by this run"):
+        output.claim(["results.parquet"], folders=["image.tif"])
+    assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
+
+
+def test_a_link_to_nowhere_is_no_folder(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ScopegymError, match="Cannot write to the folder"):
+        Output(tmp_path / "link", "apply").claim()

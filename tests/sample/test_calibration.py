@@ -186,7 +186,8 @@ def test_verdicts_and_their_sentences() -> None:
     assert measured.status == "measured"
     assert measured.message == (
         "The image reads the c axis (vertical) 5.0 % too long and the b axis (horizontal) "
-        "5.0 % too long against YBa2Cu3O7 [100]; the measured scale is used."
+        "5.0 % too long against YBa2Cu3O7 [100]; the expected count and spacing use the "
+        "measured scale, lengths in nm the recorded pixel size."
     )
     strict = check_calibration(image, YBCO, size * 1.05, tolerance=0.03)
     assert strict.status == "contradicted"

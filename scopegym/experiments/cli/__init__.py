@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -30,6 +31,8 @@ CLOSED_PIPE = 141
 STOPPED = "Stopped before the command was done."
 #: Set to anything, faults show their traceback.
 TRACEBACK = "SCOPEGYM_TRACEBACK"
+#: Errors of a file that the user names, not faults of the program.
+UNREADABLE = {errno.EACCES, errno.ENAMETOOLONG, errno.EPERM}
 
 app = typer.Typer(
     add_completion=False,
@@ -80,6 +83,8 @@ def _carried_out() -> tuple[int, str]:
     except ClosedPipe:
         return CLOSED_PIPE, ""
     except Exception as error:
+        if isinstance(error, OSError) and error.filename and error.errno in UNREADABLE:
+            return 2, f"Cannot open '{one_line(str(error.filename))}': {error.strerror}."
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         return 1, _fault(error)

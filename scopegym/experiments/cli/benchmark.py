@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from scopegym.experiments.cli.options import (
     Estimate,
     Executions,
     Json,
+    Out,
     PixelSize,
     Plugins,
     RayAddress,
@@ -31,7 +31,7 @@ from scopegym.experiments.console import show
 
 def benchmark(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task (scopegym list tasks).")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    out: Out,
     agents: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Agents to compare (scopegym list agents)."),

@@ -7,6 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from scopegym.errors import ScopegymError
+
+
+def folder(given: str | Path) -> Path:
+    """The folder of an option. An empty name would mean the present folder: an unset variable of
+    the shell."""
+    if not str(given).strip():
+        raise ScopegymError("'' is no name of a folder; give a name, or . for the present folder.")
+    return Path(given)
+
+
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The micrograph to analyse.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Plugins = Annotated[
@@ -50,7 +61,7 @@ Device = Annotated[str, typer.Option(help="Where heavy operators run: cpu, cuda 
 Frame = Annotated[
     int | None, typer.Option(metavar="N", help="The frame to take from a stack, from 0.")
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")]
+Out = Annotated[Path, typer.Option(parser=folder, metavar="DIR", help="Folder for the results.")]
 AgentName = Annotated[str, typer.Option("--agent", help="Search strategy (scopegym list agents).")]
 Executions = Annotated[
     int, typer.Option("--budget", min=1, max=1_000_000, help="Operator executions to spend.")

@@ -26,6 +26,7 @@ from scopegym.experiments.cli.options import (
     Spacing,
     Workers,
     Zone,
+    folder,
 )
 from scopegym.experiments.cli.progress import training
 from scopegym.experiments.cli.sample import problems_of, sample_of
@@ -35,7 +36,9 @@ from scopegym.experiments.interrupt import on_interrupt
 
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="What to train for.")],
-    out: Annotated[Path, typer.Option(metavar="POLICY", help="Folder for the policy.")],
+    out: Annotated[
+        Path, typer.Option(parser=folder, metavar="POLICY", help="Folder for the policy.")
+    ],
     images: Annotated[
         list[str] | None,
         typer.Option(
