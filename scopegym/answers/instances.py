@@ -219,8 +219,8 @@ def _usual(truth: Instances) -> tuple[float, float]:
 
 
 def _like(truth: Instances, boxes: Array) -> Instances:
-    """Boxes of the most frequent class with default scores. They have full masks if the true objects
-    have masks."""
+    """Boxes of the most frequent class with default scores, and full masks if the truth has
+    masks."""
     common = int(np.bincount(truth.classes).argmax()) if len(truth) else 0
     masks = None
     if truth.masks is not None:

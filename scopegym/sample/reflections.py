@@ -105,7 +105,7 @@ class Search:
         from scipy.ndimage import maximum_filter
 
         heights = np.maximum(spectrum.log_power - math.log(spectrum.threshold), 0.0)
-        heights = maximum_filter(heights, 3)  # a lattice from two peaks can be wrong by a bin elsewhere
+        heights = maximum_filter(heights, 3)  # a guess can be a bin off elsewhere
         return cls(spectrum, reflections, heights, nominal_px, search)
 
     def lattice_px(self, reciprocal: Float) -> Float:

@@ -42,9 +42,9 @@ class Sample:
     Give exactly one of: a ``crystal`` and its ``zone`` axis; a ``spacing`` and optionally a
     density; or ``estimate``.
 
-    ``crystal`` is a built-in name, the path of a CIF file or a ``Crystal``. A file is read now.
-    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``. ``density_per_nm2`` is needed if columns
-    are counted. ``estimate`` takes both from the image. ``pixel_size``, such as ``35.2 pm``,
+    ``crystal`` is a built-in name, the path of a CIF file (read at once) or a ``Crystal``.
+    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``. ``density_per_nm2`` is needed to count
+    columns. ``estimate`` takes both from the image. ``pixel_size``, such as ``35.2 pm``,
     overrides the value in the file. With a crystal the pixel size is checked against the lattice in
     the image. ``calibration`` decides about a contradiction: ``check`` raises an error, ``report``
     gives a message, ``trust`` uses the stated pixel size in any case.
