@@ -31,8 +31,8 @@ class RayVecEnv(VecEnv):
 
     Steps are synchronous, as in any vector environment. ``fragments`` instead collects whole
     fragments that the hosts play independently; this is much faster if operator times differ. A
-    host that dies, or does not answer within ``seconds``, is replaced. Its episodes end; at most one
-    fragment is lost. In a smaller cluster there are fewer hosts than requested.
+    host that dies, or does not answer within ``seconds``, is replaced. Its episodes end; at most
+    one fragment is lost. In a smaller cluster there are fewer hosts than requested.
 
     ``backend`` is ``ray``, ``processes`` or ``serial``. ``num_gpus`` can be a fraction, for
     operators on a GPU. A new host has ``patience`` additional seconds for its first answer.
