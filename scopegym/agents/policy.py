@@ -313,8 +313,8 @@ def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
     content = _read(folder, WEIGHTS, LARGEST)
     if hashlib.sha256(content).hexdigest() != spec["sha256"]:
         raise ScopegymError(
-            f"'{folder / WEIGHTS}' differs from the file that was saved with the policy (other "
-            "hash): it is damaged or was replaced."
+            f"'{folder / WEIGHTS}' is not the file saved with the policy (its hash "
+            "differs): it is damaged or was replaced."
         )
     try:
         return load(content)
