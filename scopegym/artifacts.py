@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scopegym.errors import ScopegymError
 
-#: An array; its axes and type stand in the docstring of what holds it.
+#: An array; the docstring of the class that holds it states axes and type.
 Array = NDArray[Any]
 
 
 def readonly(array: ArrayLike, dtype: DTypeLike | None = None) -> Array:
-    """A contiguous view of the array that cannot be written to."""
+    """A contiguous, read-only view of the array."""
     view = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
@@ -47,14 +47,14 @@ def array_digest(array: Array) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """Base of everything a workflow hands from step to step."""
+    """Base class of all values that pass from step to step."""
 
-    #: The derivation this artifact came from; None for one made by hand.
+    #: Key of the derivation; None for an artifact made by hand.
     derivation: str | None = field(default=None, kw_only=True, repr=False)
 
     @cached_property
     def key(self) -> str:
-        """Identity for caches: the derivation, or the hash of the content where there is none."""
+        """Identity for caches: the derivation if known, otherwise the hash of the content."""
         if self.derivation is not None:
             return self.derivation
         others = [
@@ -76,7 +76,7 @@ class Artifact:
 
     @property
     def empty(self) -> bool:
-        """True when there is nothing to score, such as no rows."""
+        """True when the artifact has nothing to score, for example no rows."""
         return False
 
     def derived(self, derivation: str) -> Self:
@@ -107,17 +107,17 @@ class Image(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Source(Image):
-    """The picture as it came, before any operator: what rewards hold results against."""
+    """The picture before any operator. Rewards compare results with it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Points(Artifact):
     """Positions found in a field of ``shape`` (H, W): ``yx`` ``[N, 2]``, ``sigma_px`` and
-    ``strength`` ``[N]`` (NaN where the detector has no such notion).
+    ``strength`` ``[N]`` (NaN if the detector does not measure it).
 
-    ``classes`` ``[N]`` count from 0 for the brightest kind; all are 0 until a step tells kinds
-    apart, and -1 belongs to none: an outlier. ``log_likelihood`` ``[N]`` is that of a point's
-    features under the model that made the classes [nats], NaN without one.
+    ``classes`` ``[N]`` start at 0 for the brightest kind; -1 marks an outlier. All are 0 until a
+    step assigns classes. ``log_likelihood`` ``[N]`` [nats] is the log-likelihood of a point's
+    features under the model that made the classes, NaN without a model.
     """
 
     yx: Array
@@ -127,7 +127,7 @@ class Points(Artifact):
     classes: Array = None  # type: ignore[assignment]
     log_likelihood: Array = None  # type: ignore[assignment]
 
-    #: What is known of each point beside its position.
+    #: Further columns, one value per point.
     COLUMNS: ClassVar = ("sigma_px", "strength", "classes", "log_likelihood")
 
     def __post_init__(self) -> None:
@@ -171,7 +171,7 @@ class Points(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Features(Artifact):
-    """Descriptors ``values`` ``[N, D]``, float64 or float32, of the places ``centres_yx``
+    """Descriptors ``values`` ``[N, D]``, float64 or float32, at positions ``centres_yx``
     ``[N, 2]`` [px] in a field of ``shape`` (H, W)."""
 
     values: Array
@@ -203,7 +203,7 @@ class Features(Artifact):
 class Labels(Artifact):
     """A class or region number for every pixel: ``map`` int32 ``[H, W]``.
 
-    ``background`` is the label of what belongs to no region; None where every label is a region's.
+    ``background`` is the label of pixels outside all regions; None if every pixel has a region.
     """
 
     map: Array
@@ -280,8 +280,7 @@ class Tracks(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Quantity(Artifact):
-    """A number that was measured: ``value`` and its ``standard_error`` in ``unit``; the error is
-    NaN where nothing is known of it."""
+    """A measured number: ``value`` and ``standard_error`` in ``unit``. An unknown error is NaN."""
 
     value: float
     unit: str = ""
@@ -301,8 +300,11 @@ A_co = TypeVar("A_co", bound=Artifact, covariant=True)
 
 
 def kind_of(artifact: type[Artifact]) -> type[Artifact]:
-    """The kind under which a state holds artifacts of a class: the class right below ``Artifact``
-    that it is, or is made from. Frames take the place of a single artifact of their kind."""
+    """The kind under which a state holds artifacts of a class.
+
+    This is the direct subclass of ``Artifact`` among the class and its bases. Frames replace a
+    single artifact of their kind.
+    """
     if issubclass(artifact, Frames):
         artifact = artifact.kind
     return next(base for base in artifact.__mro__ if Artifact in base.__bases__)
@@ -319,7 +321,7 @@ def is_kind(hint: Any) -> bool:
 class State:
     """The latest artifact of each kind, and the source all of them came from.
 
-    Kinds are open: any class made from ``Artifact`` is one, also in a plug-in.
+    Every subclass of ``Artifact`` is a kind, also one in a plug-in.
     """
 
     source: Source
@@ -351,7 +353,7 @@ class State:
         return artifact
 
     def with_artifact(self, artifact: Artifact) -> State:
-        """This state with the artifact in the place of the former one of its kind."""
+        """A copy of this state in which the artifact replaces the one of its kind."""
         kind = kind_of(type(artifact))
         others = (former for former in self.artifacts if kind_of(type(former)) is not kind)
         return State(self.source, (*others, artifact))
@@ -361,7 +363,7 @@ class State:
 
 
 class Parts(Protocol[A_co]):
-    """The artifacts of frames that are computed when they are asked for."""
+    """The artifacts of frames, computed on demand."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> A_co: ...
@@ -374,9 +376,8 @@ class Parts(Protocol[A_co]):
 class Frames(Artifact, Generic[A]):
     """One artifact per frame of a stack: ``Frames[Points]`` holds points. ``shape`` (T, H, W) [px].
 
-    ``parts`` are the artifacts themselves, or compute them when they are asked for, which keeps
-    frames of pictures from filling the memory. ``Frames[kind]`` is a class of its own, and one of
-    pictures' sources is one of pictures.
+    ``parts`` are the artifacts, or compute them on demand to save memory. ``Frames[kind]`` is a
+    separate class. ``Frames[Source]`` is a subclass of ``Frames[Image]``.
     """
 
     parts: Sequence[A] | Parts[A]
@@ -427,11 +428,11 @@ class Frames(Artifact, Generic[A]):
 
     @property
     def lazy(self) -> bool:
-        """Whether the frames are computed when they are asked for."""
+        """Whether the frames are computed on demand."""
         return not isinstance(self.parts, tuple)
 
     def frame_key(self, index: int) -> str:
-        """The key of one frame, which is not computed for it."""
+        """The key of one frame, without computing the frame."""
         if isinstance(self.parts, tuple):
             key: str = self.parts[index].key
             return key
@@ -439,7 +440,7 @@ class Frames(Artifact, Generic[A]):
 
     @cached_property
     def key(self) -> str:
-        """Identity for caches: the derivation, or the keys of all frames where there is none."""
+        """Identity for caches: the derivation if there is one, otherwise the keys of all frames."""
         if self.derivation is not None:
             return self.derivation
         return digest(type(self).__name__, *map(self.frame_key, range(len(self))))

@@ -1,4 +1,4 @@
-"""Results keyed by how they were derived, so that nothing is computed twice."""
+"""Results keyed by their derivation, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 V = TypeVar("V")
 
-#: Memory that a cache may hold unless told otherwise [bytes].
+#: Default memory of a cache [bytes].
 DEFAULT_BYTES = 256 * 2**20
 
 
@@ -30,11 +30,11 @@ class Cache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # To another process a cache travels empty: what it holds can be computed there.
+        # A cache is pickled empty: another process can compute its content.
         return Cache, (self.max_bytes,)
 
     def get(self, key: Any, compute: Callable[[], V]) -> V:
-        """The value under this key, computed and kept if it is not there.
+        """The value under this key, computed and stored if it is missing.
 
         Values larger than the whole cache are returned but not kept.
         """
@@ -68,7 +68,7 @@ class Cache:
 
 
 def sizeof(value: Any) -> int:
-    """Memory a value holds [bytes]: its arrays, and a little for the rest."""
+    """Memory of a value [bytes]: its arrays, and a small amount for the rest."""
     overhead = 256
     if isinstance(value, (tuple, list)):
         return overhead + sum(map(sizeof, value))
@@ -80,14 +80,14 @@ _shared = Cache()
 
 
 def current() -> Cache:
-    """The cache in force: the one of the enclosing ``using``, or that of the process."""
+    """The current cache: that of the enclosing ``using``, otherwise that of the process."""
     chosen = _current.get()
     return _shared if chosen is None else chosen
 
 
 @contextmanager
 def using(cache: Cache | None) -> Iterator[Cache]:
-    """Make a cache the current one; None keeps the one in force."""
+    """Make a cache the current one; None keeps the current cache."""
     chosen = current() if cache is None else cache
     token = _current.set(chosen)
     try:

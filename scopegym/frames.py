@@ -14,8 +14,7 @@ from scopegym.errors import ScopegymError
 
 
 class FrameSource(ABC):
-    """Frames ``[T, H, W]`` that are read when they are asked for, so that memory does not grow with
-    their number.
+    """Frames ``[T, H, W]`` that are read on demand, so memory does not grow with their number.
 
     ``source[t]`` is a frame, float32 ``[H, W]``, finite and read-only. ``np.asarray(source)`` reads
     all of them.
@@ -57,7 +56,7 @@ class FrameSource(ABC):
 
 
 def checked_index(index: int, count: int, name: str) -> int:
-    """The index. Raises ScopegymError when there is no such frame."""
+    """The index. Raises ScopegymError when the frame does not exist."""
     if not 0 <= index < count:
         raise ScopegymError(f"'{name}' has frames 0..{count - 1}; there is no frame {index}.")
     return int(index)

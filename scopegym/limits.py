@@ -1,4 +1,4 @@
-"""Bounds on what one operator may take: time and memory."""
+"""Limits on the time and memory of one operator."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from pathlib import Path
 from scopegym import device
 from scopegym.errors import ScopegymError
 
-#: Time and memory that an operator may take on small images [s, bytes], and what the size of an
-#: image adds: the slowest operator takes 15 s on a megapixel, and 12 float32 copies are enough.
+#: Limits of time and memory on small images [s, bytes], and their growth with the image. The
+#: slowest operator takes 15 s on a megapixel, and 12 float32 copies are enough.
 SECONDS, SECONDS_PER_MEGAPIXEL = 30.0, 30.0
 NBYTES, COPIES = 4 * 2**30, 12
-#: After the first alarm it is raised again this often [s], for code that swallows exceptions.
+#: Interval of further alarms after the first [s], for code that catches all exceptions.
 AGAIN = 1.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one operator, or one judgement of its result, may take before it counts as failed.
+    """Limits of one operator, or of one scoring of its result; beyond them it has failed.
 
-    ``seconds`` interrupts it between two Python instructions; ``nbytes`` is what it may allocate
-    beyond what the process holds already, on Linux. Both hold in the main thread of a process only:
-    signals reach no other, and the memory of one thread cannot be told from that of another. An
-    operator in a process of its own is held to them from any thread, whatever it does;
-    ``isolated`` carries out every operator so.
+    ``seconds`` interrupts it between two Python instructions. ``nbytes`` limits its additional
+    memory, on Linux. Both hold only in the main thread of a process: other threads get no signals,
+    and memory is not counted per thread. In a separate process they hold for every operator, from
+    any thread; ``isolated`` runs every operator that way.
     """
 
     seconds: float = SECONDS
@@ -63,9 +62,11 @@ _in_force: ContextVar[tuple[Limits, float, str] | None] = ContextVar(
 
 @contextmanager
 def limited(limits: Limits, name: str = "it") -> Iterator[None]:
-    """Hold the enclosed block to its limits: LimitExceededError past the time, MemoryExceededError
-    past the memory, both with the ``name`` of what is limited. Blocks may lie in each other; each
-    has its own limits."""
+    """Apply limits to the enclosed block.
+
+    Raises LimitExceededError beyond the time and MemoryExceededError beyond the memory, both with
+    the ``name``. Blocks can be nested; each has its own limits.
+    """
     token = _in_force.set((limits, time.monotonic() + limits.seconds, name))
     try:
         with within_memory(limits.nbytes, name), _within_time(limits.seconds, name):
@@ -81,13 +82,13 @@ def current() -> Limits | None:
 
 
 def seconds_left() -> float | None:
-    """What is left of the time in force; None where there is no limit."""
+    """The rest of the current time limit; None without a limit."""
     found = _in_force.get()
     return None if found is None else max(0.0, found[1] - time.monotonic())
 
 
 def exceeded() -> LimitExceededError:
-    """The error for the time in force."""
+    """The error for the current time limit."""
     found = _in_force.get()
     limits, _, name = found or (Limits(), 0.0, "it")
     return LimitExceededError(f"{name} took longer than {limits.seconds:g} s")
@@ -122,7 +123,7 @@ def _within_time(seconds: float, name: str) -> Iterator[None]:
 
 @contextmanager
 def within_memory(nbytes: int | None, name: str) -> Iterator[None]:
-    """Hold the enclosed block to its memory; None is no limit."""
+    """Limit the memory of the enclosed block; None is no limit."""
     if nbytes is None:
         yield
         return
@@ -137,7 +138,7 @@ def within_memory(nbytes: int | None, name: str) -> Iterator[None]:
 
 @contextmanager
 def _addresses(nbytes: int) -> Iterator[None]:
-    """Allow the process this many addresses beyond those it has."""
+    """Allow the process this much more address space."""
     pages = Path("/proc/self/statm")
     # A GPU's driver maps far more addresses than it takes memory.
     if not _in_main_thread() or not pages.exists() or device.current() != "cpu":
@@ -167,7 +168,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-#: Memory that is taken for free where the system does not tell (Windows) [bytes].
+#: Assumed free memory if the system does not report it (Windows) [bytes].
 UNKNOWN_MEMORY = 8 * 2**30
 #: For version 2 and 1 of control groups: the folder of the memory controller, the files with its
 #: limit and its use, and the entry of the cached files in that use, which the kernel gives back.

@@ -1,4 +1,4 @@
-"""A micrograph: pixels as they were recorded, and their calibration."""
+"""A micrograph: recorded pixels and their calibration."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ BLOCK_ROWS = 64
 class Micrograph:
     """One image ``[H, W]`` or one stack ``[T, H, W]``, float32, never rescaled.
 
-    ``data`` is an array, or a ``FrameSource`` that reads the frames of a stack when they are asked
-    for. ``pixel_size_nm`` is None when unknown. ``truth`` is the exact answer of a simulated or
-    labelled image, for a stack also ``Frames`` with that of every frame: it is reported beside a
-    score and never enters one.
+    ``data`` is an array, or a ``FrameSource`` that reads frames of a stack on demand.
+    ``pixel_size_nm`` is None when unknown. ``truth`` is the exact answer of a simulated or labelled
+    image; for a stack it can be ``Frames`` with one truth per frame. The truth is reported beside a
+    score and is never part of it.
     """
 
     data: Any
@@ -83,7 +83,7 @@ class Micrograph:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file it was read from, or of the pixels where there is no file."""
+        """Hash of the file, or of the pixels if there is no file."""
         recorded = self.metadata.get("file_sha256")
         if recorded:
             return str(recorded)
@@ -99,13 +99,13 @@ class Micrograph:
 
     @property
     def images(self) -> Sequence[Micrograph]:
-        """The image itself, or the frames of a stack, each read when it is asked for."""
+        """The image itself, or the frames of a stack, each read on demand."""
         return (self,) if self.data.ndim == 2 else _Images(self)
 
     def frame(self, index: int) -> Micrograph:
-        """One frame of a stack as an image, with its own truth where that is known.
+        """One frame of a stack as an image, with its own truth if known.
 
-        Raises ScopegymError when there is no such frame, and when it cannot be read.
+        Raises ScopegymError when the frame does not exist or cannot be read.
         """
         index = checked_index(index, self.frames, self.name)
         pixels = self.data[index] if self.data.ndim == 3 else self.data
@@ -116,7 +116,7 @@ class Micrograph:
         return frame
 
     def frame_key(self, index: int) -> str:
-        """The ``key`` of a frame, which is read for it once."""
+        """The ``key`` of a frame. It is computed once, which reads the frame."""
         if index not in self._frame_keys:
             self.frame(index)
         return self._frame_keys[index]
@@ -134,9 +134,9 @@ class Micrograph:
         return self._source
 
     def normalized_frames(self) -> Frames[Source]:
-        """The frames of a stack, each ``normalized`` by its own percentiles when it is asked for.
+        """The frames of a stack, each ``normalized`` by its own percentiles on demand.
 
-        Raises ScopegymError for an image. A frame without contrast raises it when it is asked for.
+        Raises ScopegymError for an image. Reading a frame without contrast raises it too.
         """
         if self.data.ndim != 3:
             raise ScopegymError(f"'{self.name}' is one image where a stack of frames is needed.")
@@ -205,7 +205,7 @@ def _normalized(key: str) -> str:
 
 
 def _check_finite(data: Array, name: str) -> None:
-    # The extremes tell of NaN and infinity without a mask of the size of the image.
+    # The extremes show NaN and infinity, and need no mask as large as the image.
     if not (np.isfinite(data.min()) and np.isfinite(data.max())):
         bad = int(np.count_nonzero(~np.isfinite(data)))
         raise ScopegymError(
@@ -214,7 +214,7 @@ def _check_finite(data: Array, name: str) -> None:
 
 
 def _frozen(data: object) -> bool:
-    """True for a float32 array that nobody can write to, neither by itself nor by its bases."""
+    """True for a float32 array that is read-only, as are all its bases."""
     if not (isinstance(data, np.ndarray) and data.dtype == np.float32 and data.flags.c_contiguous):
         return False
     while isinstance(data, np.ndarray):

@@ -1,4 +1,4 @@
-"""Files from strangers: bounded reading, and one declarative check of plain values.
+"""Untrusted files: bounded reading, and one declarative check of plain values.
 
 A rule says what a value must be; ``rule.check(value, where)`` returns it or raises ScopegymError
 with one sentence that names the place, the rule and the value.
@@ -20,7 +20,7 @@ from scopegym.errors import ScopegymError, one_line, shown
 
 
 class Rule(Protocol):
-    """What a plain value must be."""
+    """A rule for a plain value."""
 
     def check(self, value: Any, where: str) -> Any:
         """The value itself. Raises ScopegymError when it breaks the rule."""
@@ -72,7 +72,7 @@ class Whole:
 
 
 class Anything:
-    """No rule: what reads the value checks it."""
+    """No rule: the code that reads the value checks it."""
 
     def check(self, value: Any, where: str) -> Any:
         del where
@@ -127,8 +127,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Record:
-    """A mapping with these entries; those in ``optional`` may be absent or None. Others may stand
-    beside them where it is ``open``."""
+    """A mapping with these entries. Those in ``optional`` can be absent or None. Other entries are
+    allowed if it is ``open``."""
 
     entries: Mapping[str, Rule]
     optional: Mapping[str, Rule] = field(default_factory=dict)
@@ -166,7 +166,7 @@ def checked(rule: Rule, value: Any, what: str) -> Any:
 
 #: A share or a score.
 SHARE = Number(0, 1)
-#: How a file is opened: without waiting for the writer of a pipe, and in binary on Windows.
+#: Flags to open a file: without waiting for the writer of a pipe, and in binary on Windows.
 READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -214,7 +214,7 @@ def read_json(content: bytes) -> Any:
 
 
 def _not_finite(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:

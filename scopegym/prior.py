@@ -1,4 +1,4 @@
-"""What physics says to expect of an image, in the image's own pixels."""
+"""Physical expectations for one image, in units of its pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ Vector = tuple[float, float]
 
 _LENGTH = Positive(1e6)
 _COMPONENT = Number(-1e7, 1e7)
-#: What a written prior holds beside its parts: lengths in pixels of an image of at most a million
-#: to a side.
+#: Entries of a prior in a file beside its parts. Lengths are in pixels, at most a million.
 REQUIRED: Mapping[str, Rule] = {"scale_px": _LENGTH}
 OPTIONAL: Mapping[str, Rule] = {
     "count": Number(0, 1e12),
@@ -32,20 +31,20 @@ OPTIONAL: Mapping[str, Rule] = {
 class Part:
     """One claim about the sample. A subclass is a frozen dataclass, registered with ``prior_part``.
 
-    ``name`` is its entry in recipes, and ``rule`` says what that entry must be. A part without
-    lengths and counts needs neither ``stretched`` nor ``cropped``.
+    ``name`` is its entry in recipes, and ``rule`` checks that entry. A part without lengths and
+    counts needs neither ``stretched`` nor ``cropped``.
     """
 
     name: ClassVar[str]
     rule: ClassVar[Rule]
 
     def stretched(self, zoom: float) -> Self:
-        """The claim for pixels that are smaller by this factor."""
+        """The claim after the pixel size is divided by this factor."""
         del zoom
         return self
 
     def cropped(self, shape: Sequence[float], of: Sequence[float]) -> Self:
-        """The claim for a part of ``shape`` (H, W) of a field of shape ``of``."""
+        """The claim for a crop of ``shape`` (H, W) of a field of shape ``of``."""
         del shape, of
         return self
 
@@ -55,17 +54,17 @@ class Part:
 
     @classmethod
     def from_plain(cls, plain: Any) -> Self:
-        """The inverse of ``to_plain``, of values that follow the rule."""
+        """The inverse of ``to_plain``, for values that follow the rule."""
         raise NotImplementedError
 
     def described(self) -> tuple[str, str]:
-        """What it is and its figure, for the report."""
+        """Name and value, for the report."""
         return self.name, str(self.to_plain())
 
 
 P = TypeVar("P", bound=Part)
 
-#: All kinds of parts by name, with those of plug-ins.
+#: All kinds of parts by name, also those of plug-ins.
 parts: Registry[type[Part]] = Registry("part of a prior")
 
 
@@ -139,14 +138,14 @@ class Disorder(Part):
 
 @dataclass(frozen=True)
 class Prior:
-    """Expectations for one field of view: figures that every task has, and a part per claim.
+    """Expectations for one field of view: figures for every task, and one part per claim.
 
     ``scale_px`` is the characteristic length: nearest-neighbour spacing of a lattice, diameter of
     a particle. ``count`` is the number of columns or objects in the whole field.
     ``neighbour_sums_px`` holds, for each kind of column, the sum of the distances to its four
     nearest neighbours. ``parts`` holds at most one of each kind, such as ``Lattice``.
-    ``contrast`` says whether columns are brighter or darker than what lies between them.
-    ``sources`` names where each figure came from: ``crystal``, ``given`` or ``estimated``.
+    ``contrast`` says whether columns are brighter or darker than the background between them.
+    ``sources`` names the origin of each figure: ``crystal``, ``given`` or ``estimated``.
     """
 
     scale_px: float
@@ -171,7 +170,7 @@ class Prior:
         object.__setattr__(self, "sources", FrozenDict(self.sources))
 
     def part(self, kind: type[P]) -> P | None:
-        """The part of this kind, None where nothing of the kind is claimed."""
+        """The part of this kind, None if the prior has no such claim."""
         # By name: a plug-in that is loaded again defines its kinds anew.
         found: Any = next((part for part in self.parts if part.name == kind.name), None)
         return found
@@ -183,7 +182,7 @@ class Prior:
         return None if lattice is None else lattice.vectors_px
 
     def with_part(self, part: Part) -> Prior:
-        """This prior with the part in the place of the former one of its kind."""
+        """A copy of this prior in which the part replaces the one of its kind."""
         others = (other for other in self.parts if other.name != part.name)
         return replace(self, parts=(*others, part))
 
@@ -193,7 +192,7 @@ class Prior:
         return digest(repr(self.to_dict()))
 
     def cropped(self, shape: Sequence[float], of: Sequence[float]) -> Prior:
-        """The prior for a part of ``shape`` (H, W) of a field of shape ``of``."""
+        """The prior for a crop of ``shape`` (H, W) of a field of shape ``of``."""
         share = shape[0] * shape[1] / (of[0] * of[1])
         return replace(
             self,
@@ -202,8 +201,10 @@ class Prior:
         )
 
     def stretched(self, zoom: float) -> Prior:
-        """The prior for pixels that are smaller by this factor: lengths grow, and fewer columns
-        lie in as many pixels."""
+        """The prior after the pixel size is divided by this factor.
+
+        Lengths in pixels grow by the factor; the count in the same number of pixels falls.
+        """
         return replace(
             self,
             scale_px=self.scale_px * zoom,
@@ -246,7 +247,7 @@ class Prior:
 
 
 def _sorted(given: Sequence[Part]) -> tuple[Part, ...]:
-    """The parts by name. Raises ScopegymError for two of a kind and for what is no part."""
+    """The parts by name. Raises ScopegymError for two of a kind and for other objects."""
     if not isinstance(given, tuple | list):
         raise ScopegymError(f"Prior.parts must be a tuple of parts, not {given!r}.")
     odd = next((entry for entry in given if not isinstance(entry, Part)), None)

@@ -17,7 +17,7 @@ from scopegym.errors import ScopegymError, unknown
 
 
 class Named(Protocol):
-    """Anything that knows the name it is registered under."""
+    """Anything with the name of its registration."""
 
     @property
     def name(self) -> str: ...
@@ -58,7 +58,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 class UnknownNameError(ScopegymError, KeyError):
-    """A look-up that failed: bad input to a user, a KeyError to ``Mapping.get`` and ``in``."""
+    """A failed look-up: an input error for users, a KeyError for ``Mapping.get`` and ``in``."""
 
     def __init__(self, kind: str, name: str, known: Mapping[str, Any]) -> None:
         super().__init__(str(unknown(kind, name, known)))
@@ -67,8 +67,8 @@ class UnknownNameError(ScopegymError, KeyError):
 
 
 def expose(package: str, registry: Registry[Any]) -> None:
-    """Import every module of a package, so that its entries register, and let the package itself
-    read as a mapping from name to entry."""
+    """Import every module of a package, which registers its entries, and make the package a mapping
+    from name to entry."""
     module = sys.modules[package]
     for found in pkgutil.iter_modules(module.__path__):
         importlib.import_module(f"{package}.{found.name}")
@@ -95,14 +95,14 @@ def expose(package: str, registry: Registry[Any]) -> None:
 
 
 def _home(entry: Any) -> str:
-    """Where an entry was written: reloading the same file may replace it."""
+    """The source file of an entry, which may replace the entry when it is loaded again."""
     return str(getattr(getattr(entry, "function", entry), "__module__", ""))
 
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A user's file of operators, rewards or tasks, with its content, so that it can travel to a
-    machine that does not have it."""
+    """A user's file of operators, rewards or tasks, with its content for machines without the
+    file."""
 
     path: str
     source: bytes = field(repr=False)
@@ -122,7 +122,7 @@ class PluginFile:
 
     @property
     def module(self) -> str:
-        """The name of its module, the same in all processes, by which pickled values find it."""
+        """The name of its module, the same in all processes, for pickled values."""
         return f"scopegym_plugin_{Path(self.path).stem}_{digest(self.path)[:8]}"
 
     def load(self) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What operators need beside images: weights of networks, known by the hash of their file."""
+"""Resources of operators: weights of networks, identified by the hash of their file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from typing import Any
 from scopegym import device
 from scopegym.errors import ScopegymError
 
-#: The only format that is read: it holds numbers and no code.
+#: The only supported format: it holds numbers and no code.
 SUFFIX = ".safetensors"
-#: Objects that one process keeps, the least recently used out first.
+#: Most objects that one process keeps; the least recently used is dropped first.
 KEPT = 4
 
 _chosen: ContextVar[Mapping[str, Path] | None] = ContextVar("scopegym_weights", default=None)
@@ -32,7 +32,7 @@ _objects: OrderedDict[tuple[str, str, Any], Any] = OrderedDict()
 
 @contextmanager
 def using(weights: Mapping[str, str | Path]) -> Iterator[None]:
-    """Take these files in place of those that operators name, by that name."""
+    """Use these files, by name, in place of the operators' own."""
     token = _chosen.set({**(_chosen.get() or {}), **{n: Path(p) for n, p in weights.items()}})
     try:
         yield
@@ -41,7 +41,7 @@ def using(weights: Mapping[str, str | Path]) -> Iterator[None]:
 
 
 def chosen() -> Mapping[str, Path]:
-    """The files that ``using`` put in place of others, absolute."""
+    """Absolute paths of the files that ``using`` substituted, by name."""
     return {name: path.absolute() for name, path in (_chosen.get() or {}).items()}
 
 
@@ -49,10 +49,10 @@ def chosen() -> Mapping[str, Path]:
 class Resource:
     """The weights of a network: ``network: Annotated[Any, Resource(build, "name.safetensors")]``.
 
-    ``build(tensors, metadata)`` makes the object from the tensors by name, which lie on the current
-    device, and from what the file says of itself (texts by name). ``file`` is looked for beside
-    the file that defines the operator. ``get`` tells how to get it, as in "train it with
-    scopegym detector train atoms".
+    ``build(tensors, metadata)`` makes the object from the tensors by name, on the current device,
+    and from the file's metadata (texts by name). ``file`` must be beside the file that defines the
+    operator. ``get`` is an instruction to get the file, such as "train it with scopegym detector
+    train atoms".
     """
 
     build: Callable[[dict[str, Any], dict[str, str]], Any]
@@ -66,19 +66,19 @@ class Resource:
             raise ScopegymError(f"Weights are {SUFFIX} files, not '{self.file}'.")
 
     def beside(self, function: Callable[..., Any]) -> Resource:
-        """The same, looked for beside the file of this function."""
+        """The same resource, with its file in the folder of this function's file."""
         folder = Path(inspect.getfile(inspect.unwrap(function))).absolute().parent
         return Resource(self.build, self.file, self.get, folder)
 
     @property
     def path(self) -> Path:
-        """Where the file is expected: the one chosen with ``using``, or the operator's own."""
+        """Expected path: the file chosen with ``using``, or the operator's own."""
         chosen = (_chosen.get() or {}).get(self.file)
         return (self.folder or Path()) / self.file if chosen is None else chosen
 
     @property
     def sha256(self) -> str:
-        """Hash of the file as it is now. Raises ScopegymError when there is none."""
+        """Hash of the current file. Raises ScopegymError when the file is missing."""
         path = self.path
         try:
             status = path.stat()
@@ -95,7 +95,8 @@ class Resource:
     def load(self) -> Any:
         """The object on the current device, made once in a process for each file and device.
 
-        Raises ScopegymError when the file is missing, is no safetensors file or does not fit.
+        Raises ScopegymError when the file is missing, is not in safetensors format or does not fit
+        the network.
         """
         name = self.sha256, device.current(), self.build
         with _lock:

@@ -1,7 +1,7 @@
-"""Parameter spaces: what values an operator's parameter may take.
+"""Parameter spaces: the allowed values of an operator's parameter.
 
-Every space maps its values to the unit interval and back, so that one encoding serves random
-search, Bayesian optimisation, grids and the bins of an environment alike.
+Every space maps its values to the unit interval and back. Random search, Bayesian optimisation,
+grids and the bins of an environment share this encoding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Real:
             raise ScopegymError(f"{self} needs low < high, and low > 0 where it is logarithmic.")
 
     def check(self, value: Any) -> float:
-        """The value as a float. Raises ScopegymError when it is none or outside."""
+        """The value as a float. Raises ScopegymError for other types and outside the range."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ScopegymError(f"must be a number, not {shown(value)}")
         if not self.low <= value <= self.high:
@@ -44,13 +44,13 @@ class Real:
         return min(max(float(f"{value:.6g}"), self.low), self.high)
 
     def to_unit(self, value: float) -> float:
-        """The fraction of the range at which the value lies."""
+        """The value's position as a fraction of the range."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def bins(self, count: int) -> tuple[float, ...]:
-        """``count`` values spread evenly over the range, ends included."""
+        """``count`` equidistant values of the range, ends included."""
         return tuple(self.from_unit(i / max(count - 1, 1)) for i in range(count))
 
 
@@ -70,7 +70,7 @@ class Integer:
     unit: str = ""
 
     def check(self, value: Any) -> int:
-        """The value as an int. Raises ScopegymError when it is none or outside."""
+        """The value as an int. Raises ScopegymError for other types and outside the range."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise ScopegymError(f"must be a whole number, not {shown(value)}")
         if not self.low <= value <= self.high:
@@ -78,15 +78,15 @@ class Integer:
         return value
 
     def from_unit(self, u: float) -> int:
-        """The value whose equal share of the unit interval holds u."""
+        """The value at u; every value has an equal share of the unit interval."""
         return min(self.low + int(u * (self.high - self.low + 1)), self.high)
 
     def to_unit(self, value: int) -> float:
-        """The middle of the value's share of the unit interval."""
+        """The centre of the value's share of the unit interval."""
         return (value - self.low + 0.5) / (self.high - self.low + 1)
 
     def bins(self, count: int) -> tuple[int, ...]:
-        """At most ``count`` values spread evenly over the range, ends included."""
+        """At most ``count`` equidistant values of the range, ends included."""
         last = max(count - 1, 1)
         spread = (round(self.low + (self.high - self.low) * i / last) for i in range(count))
         return tuple(dict.fromkeys(spread))
@@ -108,11 +108,11 @@ class Choice:
         raise ScopegymError(f"must be one of {list(self.options)}, not {shown(value)}")
 
     def from_unit(self, u: float) -> Any:
-        """The option whose equal share of the unit interval holds u."""
+        """The option at u; every option has an equal share of the unit interval."""
         return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
 
     def to_unit(self, value: Any) -> float:
-        """The middle of the option's share of the unit interval."""
+        """The centre of the option's share of the unit interval."""
         return (self.options.index(value) + 0.5) / len(self.options)
 
     def bins(self, count: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Large images in strips of rows, so that what is computed on the way stays small."""
+"""Large images in strips of rows, so that intermediate results stay small."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import DTypeLike
 
 from scopegym.artifacts import Array
 
-#: Images up to this size [px] are computed whole and in double precision; of larger ones strips of
-#: at least this size are.
+#: Images up to this size [px] are computed whole and in double precision; larger ones in strips of
+#: at least this size.
 WHOLE = 512 * 512
 
 
 class Strip(NamedTuple):
-    """Rows of an image, the same with those ``around`` that a filter reads, and where ``rows`` lie
-    in these."""
+    """Rows of an image, the same rows with a margin ``around`` for a filter, and the position of
+    ``rows`` within these."""
 
     rows: slice
     around: slice
@@ -25,9 +25,11 @@ class Strip(NamedTuple):
 
 
 def strips(shape: tuple[int, ...], margin: int = 0, size: int | None = None) -> Iterator[Strip]:
-    """The rows of an image, in order: all at once up to ``size`` [px] (default: 512 x 512), else in
-    strips of about that size and at least twice the margin high, with ``margin`` rows around as far
-    as there are any."""
+    """The rows of an image, in order.
+
+    Images up to ``size`` [px] (default: 512 x 512) are one strip. Others have strips of about that
+    size, at least twice the margin high, with up to ``margin`` rows on each side.
+    """
     size = WHOLE if size is None else size
     height, width = shape[0], shape[1]
     rows = height if height * width <= size else max(size // width, 2 * margin, 1)
@@ -40,7 +42,7 @@ def strips(shape: tuple[int, ...], margin: int = 0, size: int | None = None) -> 
 def in_strips(
     function: Callable[[Array], Array], values: Array, margin: int, dtype: DTypeLike
 ) -> Array:
-    """A local filter ``[H, W]`` that reads ``margin`` rows above and below each place."""
+    """Apply a local filter that reads ``margin`` rows above and below each pixel, ``[H, W]``."""
     result = np.empty(values.shape, dtype)
     for strip in strips(values.shape, margin):
         result[strip.rows] = function(values[strip.around])[strip.inner]
@@ -48,5 +50,5 @@ def in_strips(
 
 
 def precision(size: int) -> type[np.floating]:
-    """What is kept of an image of this size [px]: double precision up to 512 x 512, then single."""
+    """Type of results for an image of this size [px]: float64 up to 512 x 512, then float32."""
     return np.float64 if size <= WHOLE else np.float32

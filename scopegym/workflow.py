@@ -1,4 +1,4 @@
-"""A workflow: steps in order. Its file form is the recipe, which never runs code."""
+"""A workflow: steps in order. Its file format is the recipe, which never runs code."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from scopegym.version import __version__
 #: Version of the recipe's layout.
 RECIPE = 1
 
-#: Entries of a recipe lie at most this deep in each other; PyYAML takes minutes over thousands, and
-#: a few lines of aliases to aliases would unfold into more entries than memory holds.
+#: Largest nesting depth of a recipe. PyYAML takes minutes for thousands of levels, and a few lines
+#: of nested aliases would expand to more entries than memory holds.
 DEEPEST = 20
-#: A recipe is no larger than this [bytes]; one of 4,000 windows takes 2.5 MB.
+#: Largest recipe [bytes]; one with 4,000 windows takes 2.5 MB.
 LARGEST = 4 * 2**20
-#: Entries of one list or mapping, and of all together: 4,000 windows have 300,000.
+#: Most entries of one list or mapping, and of the recipe: 4,000 windows have 300,000.
 LONGEST, MOST_ENTRIES = 10_000, 500_000
-#: Characters of a number; PyYAML takes minutes over a long one in base 60.
+#: Most characters of a number; PyYAML takes minutes for a long one in base 60.
 DIGITS = 40
-#: Steps of one workflow.
+#: Most steps of one workflow.
 MOST_STEPS = 100
-#: What a recipe may say of its image and its score, where it says anything.
+#: Rules for the optional entries about image and score.
 RECORDED = Record(
     {},
     {
@@ -67,7 +67,7 @@ RECORDED = Record(
     },
 )
 
-#: Packages whose version can change what a recipe gives.
+#: Packages whose version can change the result of a recipe.
 LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless")
 
 
@@ -97,7 +97,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Workflow:
-    """Steps in order; each reads the latest artifact of the kinds it needs and replaces one."""
+    """Steps in order. Each reads the latest artifacts of the kinds it needs and replaces one."""
 
     steps: tuple[Step, ...] = ()
 
@@ -126,12 +126,12 @@ class Workflow:
         cache: Cache | None = None,
         limits: Limits | None = None,
     ) -> State:
-        """Carry out the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of
-        a stack, and return the final state.
+        """Run the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of a
+        stack, and return the final state.
 
-        Results are taken from ``cache`` (default: the current cache) where they are known. Raises
-        LimitExceededError or MemoryExceededError, with the operator's name, for a step beyond the
-        ``limits`` (default: none).
+        Known results come from ``cache`` (default: the current cache). Raises LimitExceededError or
+        MemoryExceededError, with the operator's name, when a step exceeds the ``limits`` (default:
+        none).
         """
         with using(cache):
             state = starting(micrograph)
@@ -159,7 +159,7 @@ class Workflow:
 
     @classmethod
     def from_dict(cls, plain: Any) -> Workflow:
-        """The inverse of ``to_dict``. Raises ScopegymError on anything it does not know."""
+        """The inverse of ``to_dict``. Raises ScopegymError for unknown entries."""
         if not isinstance(plain, list):
             raise ScopegymError("A workflow is a list of steps.")
         if len(plain) > MOST_STEPS:
@@ -207,7 +207,7 @@ def starting(micrograph: Micrograph) -> State:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as read: the workflow, its prior, and what else was recorded."""
+    """The content of a recipe: the workflow, its prior, and the other recorded entries."""
 
     workflow: Workflow
     prior: Prior | None
@@ -246,7 +246,7 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
         loader = _loader()
         _check_size(yaml.parse(text, loader))
         plain = yaml.load(text, loader)
-    except Exception as error:  # PyYAML raises whatever a wrongly tagged scalar happens to cause
+    except Exception as error:  # PyYAML raises many types of error on wrongly tagged scalars
         reason = str(getattr(error, "problem", None) or error or type(error).__name__)
         reason = reason.splitlines()[0].rstrip(".")
         raise ScopegymError(f"The recipe is not plain YAML: {reason}.") from None
@@ -256,7 +256,7 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
 
 
 def _check_size(events: Iterable[Any]) -> None:
-    """Raise ValueError for aliases and where entries are too many or too deep in each other."""
+    """Raise ValueError for aliases, too many entries and too deep nesting."""
     import yaml
 
     inside = [0]
@@ -279,8 +279,10 @@ def _check_size(events: Iterable[Any]) -> None:
 
 @cache
 def _loader() -> Any:
-    """PyYAML's safe loader for the types of JSON alone: dates are text, tags are refused, names
-    come once and numbers are short."""
+    """PyYAML's safe loader, restricted to the types of JSON.
+
+    Dates are text. Tags, repeated names and long numbers are refused.
+    """
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Agents propose workflows and see their scores; the front keeps the non-dominated trials."""
+"""Agents propose workflows and receive scores; the front keeps the non-dominated trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pick = Literal["value", "euclidean", "chebyshev"]
 
 
 class Budget:
-    """Operator executions that may be spent on one problem, counted before cache hits."""
+    """Limit of operator executions on one problem, counted before cache hits."""
 
     def __init__(self, problem: Problem, executions: int) -> None:
         self.problem = problem
@@ -30,12 +30,12 @@ class Budget:
 
     @property
     def left(self) -> int:
-        """Executions still to spend."""
+        """Remaining executions."""
         return self.executions - self.spent
 
     def evaluate(self, workflow: Workflow) -> Trial | None:
-        """Carry out a workflow and charge for it; None when it costs more than is left."""
-        # An empty workflow still costs the look at its score.
+        """Run a workflow and charge its cost; None if the cost exceeds the rest of the budget."""
+        # An empty workflow costs one execution, for its score.
         cost = max(1, len(workflow))
         if cost > self.left:
             return None
@@ -43,7 +43,7 @@ class Budget:
         return self.problem.evaluate(workflow)
 
     def record(self, episode: Episode) -> Trial:
-        """Charge for an episode that was played on the problem, and tell it as a trial."""
+        """Charge an episode on the problem and return it as a trial."""
         self.spent += max(1, episode.executions)
         return episode.trial
 
@@ -58,9 +58,9 @@ class Agent:
     name: str
     function: Search
     __doc__: str = field(default="", repr=False)
-    #: False where every seed gives the same trials.
+    #: False if all seeds give the same trials.
     chance: bool = True
-    #: True where it plays episodes on an image, False where all it asks for is scores of workflows.
+    #: True if it plays episodes on an image, False if it only needs scores of workflows.
     episodes: bool = False
 
     def search(
@@ -100,7 +100,7 @@ def agent(
 ) -> Agent | Callable[[Search], Agent]:
     """Register a generator function of problem, budget and random generator as an agent.
 
-    ``@agent`` alone, or with what is to be said of it: see ``Agent``.
+    Use ``@agent`` alone or with the fields of ``Agent`` as arguments.
     """
 
     def register(function: Search) -> Agent:
@@ -111,9 +111,9 @@ def agent(
 
 
 class Front:
-    """The Pareto front: trials that no other trial beats in every term at once.
+    """The Pareto front: trials that no other trial dominates.
 
-    Terms are compared by their goodness (0..1, 1 is best), so that directions do not matter.
+    Terms are compared by their goodness (0..1, 1 is best), whatever their direction.
     """
 
     def __init__(self, reward: Reward, trials: Iterable[Trial] = ()) -> None:
@@ -129,7 +129,7 @@ class Front:
         return iter(self.trials)
 
     def add(self, trial: Trial) -> bool:
-        """Take a trial in if nothing kept is as good in all terms, and drop what it beats."""
+        """Add a trial unless another one is as good in all terms; remove those it dominates."""
         if trial.failure is not None:
             return False
         new = self._goodness(trial)

@@ -15,11 +15,11 @@ from scopegym.envs.problem import Problem, Task, Trial
 from scopegym.rewards.base import Reward
 from scopegym.workflow import Step, Workflow
 
-#: Share of proposals that aim at the reward's own value; the others widen the front.
+#: Share of proposals that optimise the reward's value; the others extend the front.
 AIM_AT_VALUE = 0.6
-#: Trees of the model, and workflows drawn evenly that it may choose from: scikit-optimize's own.
+#: Trees of the model, and uniform random candidates: the defaults of scikit-optimize.
 TREES, EVEN_DRAWS = 100, 10_000
-#: Neighbours of the front's workflows that the model may choose from, beside the best even draw.
+#: Further candidates: neighbours of the front's workflows.
 NEIGHBOURS = 400
 
 
@@ -50,7 +50,7 @@ def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterato
 
 
 def starting_points(task: Task) -> list[Workflow]:
-    """The expert's workflow, and the same with each other operator of its obligatory slots."""
+    """The expert's workflow, and its variants with each other operator of its mandatory slots."""
     steps = list(task.expert)
     starts = [task.expert]
     for slot in task.open_slots:
@@ -63,13 +63,13 @@ def starting_points(task: Task) -> list[Workflow]:
 
 
 def _losses(reward: Reward, trials: list[Trial], rng: np.random.Generator) -> Array:
-    """What to minimise this time ``[N]``: one minus the value, or a weighted worst term."""
+    """The objective to minimise ``[N]``: one minus the value, or a weighted worst term."""
     if rng.random() < AIM_AT_VALUE:
         return np.array([1 - trial.score.value for trial in trials])
     gaps = np.array([list(reward.goodnesses(trial.score.terms).values()) for trial in trials])
     gaps = 1 - gaps
     weights = rng.dirichlet(np.ones(gaps.shape[1]))
-    # The small sum keeps points apart that share their worst term.
+    # The small sum separates points with the same worst term.
     loss: Array = np.max(weights * gaps, axis=1) + 0.05 * (gaps @ weights)
     return loss
 
@@ -81,15 +81,15 @@ def _propose(
     front: Front,
     rng: np.random.Generator,
 ) -> Workflow:
-    """The best expected improvement among the best of many even draws and the neighbours of the
-    workflows on the front.
+    """The best expected improvement among uniform draws and neighbours of the workflows on the
+    front.
 
-    What ``skopt.Optimizer`` does, and its numbers, without the cost of its general spaces.
+    The same numbers as ``skopt.Optimizer``, without the cost of its general spaces.
     """
     from skopt.acquisition import gaussian_ei
     from skopt.learning import ExtraTreesRegressor
 
-    draws = np.random.RandomState(int(rng.integers(2**31)))  # what scikit-learn draws from
+    draws = np.random.RandomState(int(rng.integers(2**31)))  # scikit-learn needs this class
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=3, random_state=draws.randint(2**31 - 1))
     forest.fit(np.array(points), loss)
     model, lowest = _Walked(forest), float(loss.min())
@@ -103,8 +103,8 @@ def _propose(
             candidates.append(encoding.mutate(parent, rng))
     cube = np.array([encoding.canonical(point) for point in candidates])
     expected = gaussian_ei(cube, model, y_opt=lowest)
-    # Trees are flat around what was tried, so its improvement need not vanish there. Six digits of
-    # a parameter make the difference between a workflow and its own encoding.
+    # Trees are constant around tested points, so improvement need not vanish there. A workflow and
+    # its encoding differ because parameters have six digits.
     tried = (np.abs(cube[:, None] - np.array(points)).max(axis=2) < 1e-4).any(axis=1)
     expected[tried] = -1.0
     return encoding.decode(cube[int(np.argmax(expected))])
@@ -112,13 +112,13 @@ def _propose(
 
 @dataclass(frozen=True, eq=False)
 class _Walked:
-    """A fitted forest of scikit-optimize whose trees are walked once for mean and deviation."""
+    """A fitted forest of scikit-optimize; one pass over its trees gives mean and deviation."""
 
     forest: Any
 
     def predict(self, cube: Array, return_std: bool) -> tuple[Array, Array]:
-        """Mean and standard deviation ``[N]`` at points ``[N, dimensions]``, to the last digit
-        those of the forest (Hutter et al. 2014, Algorithm runtime prediction, section 4.3.2)."""
+        """Mean and standard deviation ``[N]`` at points ``[N, dimensions]``, identical to the
+        forest's (Hutter et al. 2014, Algorithm runtime prediction, section 4.3.2)."""
         del return_std
         at = np.ascontiguousarray(cube, dtype=np.float32)
         mean, square = np.zeros(len(at)), np.zeros(len(at))

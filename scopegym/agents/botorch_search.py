@@ -21,16 +21,16 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.workflow import Workflow
 
-#: Trials before the model proposes, starting points included; the others are left to chance.
+#: Trials before the model proposes: starting points, then random workflows.
 STARTUP = 5
-#: Workflows that the model may choose from: drawn evenly, and neighbours of the front's. Its
-#: gradient leads nowhere where coordinates are choices of operators.
+#: Numbers of candidates: uniform draws, and neighbours of the front's workflows. A gradient is
+#: useless for coordinates that choose operators.
 DRAWS, NEIGHBOURS = 200, 200
-#: Draws from the model that the expected growth is averaged over. They and the front's own boxes
-#: take most of the time: with four terms, 64 take four times as long.
+#: Draws from the model for the expected growth. They and the front's boxes take most of the time:
+#: with four terms, 64 take four times as long.
 SAMPLES = 16
-#: Variance of a goodness that is measured again. Workflows are pure; this keeps the model's
-#: matrices regular.
+#: Variance of repeated measurements. Workflows are deterministic; this keeps the model's matrices
+#: regular.
 NOISE = 1e-6
 
 
@@ -38,8 +38,8 @@ NOISE = 1e-6
 def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Bayesian optimisation of BoTorch: Gaussian processes predict where the front grows most.
 
-    Growth is the hypervolume of the terms' goodnesses, above no goodness at all: qLogNEHVI (Daulton
-    et al. 2021, Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023).
+    Growth is the hypervolume of the terms' goodnesses above 0: qLogNEHVI (Daulton et al. 2021,
+    Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023).
     """
     _check_installed()
     encoding = Encoding(problem.task)
@@ -66,7 +66,7 @@ def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Itera
 def _propose(
     encoding: Encoding, points: Array, goodnesses: Array, front: Front, rng: np.random.Generator
 ) -> Workflow:
-    """The workflow of most expected growth among even draws and neighbours of the front's."""
+    """The workflow of most expected growth among uniform draws and neighbours of the front."""
     candidates = [rng.random(encoding.dimensions) for _ in range(DRAWS)]
     parents = [_point(encoding, trial.workflow) for trial in front]
     if parents:
@@ -74,7 +74,7 @@ def _propose(
         candidates += [encoding.mutate(parents[i], rng) for i in chosen]
     cube = np.array([encoding.canonical(candidate) for candidate in candidates])
     growth = _expected_growth(points, goodnesses, cube, int(rng.integers(2**31)))
-    # Six digits of a parameter make the difference between a workflow and its own encoding.
+    # A workflow and its encoding differ because parameters have six digits.
     tried = (np.abs(cube[:, None] - points).max(axis=2) < 1e-4).any(axis=1)
     growth[tried] = -np.inf
     return encoding.decode(cube[int(np.argmax(growth))])
@@ -89,12 +89,12 @@ def _expected_growth(points: Array, goodnesses: Array, cube: Array, seed: int) -
     from botorch.utils.sampling import manual_seed
     from linear_operator.utils.warnings import NumericalWarning
 
-    # BoTorch would compile a kernel on its first use: minutes, and it needs a compiler.
+    # BoTorch would compile a kernel on first use: this takes minutes and needs a compiler.
     logei._load_attempted = True
     with manual_seed(seed), warnings.catch_warnings(), torch.no_grad():
-        # Neighbours make a covariance nearly singular; it says so when it mends that.
+        # Neighbours make a covariance nearly singular; gpytorch corrects that with a warning.
         warnings.simplefilter("ignore", NumericalWarning)
-        # Torch says once that it does not check the sparse matrices that gpytorch makes.
+        # Torch warns once that it does not check the sparse matrices of gpytorch.
         warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
         acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
             _fitted(points, goodnesses),
@@ -108,7 +108,8 @@ def _expected_growth(points: Array, goodnesses: Array, cube: Array, seed: int) -
 
 
 def _fitted(points: Array, goodnesses: Array) -> Any:
-    """Independent Gaussian processes for all terms, their length scales fitted where that works."""
+    """Independent Gaussian processes for all terms, with fitted length scales where the fit
+    succeeds."""
     import torch
     from botorch.exceptions import ModelFittingError
     from botorch.fit import fit_gpytorch_mll
@@ -118,7 +119,7 @@ def _fitted(points: Array, goodnesses: Array) -> Any:
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     seen = torch.from_numpy(goodnesses)
-    # A term that never changed has no spread to standardise by, which is no reason to warn.
+    # A constant term has no variance to standardise by; that needs no warning.
     with validate_input_scaling(False):
         model = SingleTaskGP(
             torch.from_numpy(points),

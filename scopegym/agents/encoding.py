@@ -1,4 +1,4 @@
-"""Workflows of a task as points of a unit cube, for every searcher alike."""
+"""Workflows of a task as points of a unit cube, shared by all searchers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from scopegym.workflow import Step, Workflow
 
 @dataclass(frozen=True)
 class Encoding:
-    """One coordinate per slot says which operator fills it (or none); the coordinates that follow
-    are that operator's parameters, in order. Slots reuse coordinates across operators, which keeps
-    the cube small; coordinates that do not apply are 0.5.
+    """One coordinate per slot selects its operator (or none); the next coordinates are that
+    operator's parameters, in order. The operators of a slot share coordinates, which keeps the cube
+    small. Unused coordinates are 0.5.
     """
 
     task: Task
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """The slots, plug-ins included."""
+        """The slots, including operators of plug-ins."""
         return self.task.open_slots
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Coordinate at which each slot begins, and the total."""
+        """Index of the first coordinate of each slot, and the total number."""
         widths = [
             1 + max(len(operators[name].parameters) for name in slot.operators)
             for slot in self.slots
@@ -74,18 +74,18 @@ class Encoding:
         return None if steps else point
 
     def canonical(self, point: Array) -> Array:
-        """The same workflow's point with coordinates that do not apply at 0.5."""
+        """The point of the same workflow with unused coordinates at 0.5."""
         encoded = self.encode(self.decode(point))
         assert encoded is not None  # a decoded workflow fits its own slots
         return encoded
 
     def sample(self, rng: np.random.Generator) -> Workflow:
-        """A workflow drawn evenly over structures and parameter ranges."""
+        """A workflow drawn uniformly over structures and parameter ranges."""
         return self.decode(rng.random(self.dimensions))
 
     def mutate(self, point: Array, rng: np.random.Generator, width: float = 0.15) -> Array:
-        """A neighbour: one to three slots change, parameters by a Gaussian step of this width,
-        and now and then the operator itself."""
+        """A neighbour in which one to three slots change: their parameters by a Gaussian step of
+        this width, and sometimes the operator."""
         moved = point.copy()
         count = int(rng.integers(1, min(3, len(self.slots)) + 1))
         for index in rng.choice(len(self.slots), size=count, replace=False):

@@ -14,14 +14,14 @@ from scopegym.artifacts import Array
 from scopegym.envs.problem import Problem, Trial
 from scopegym.workflow import Workflow
 
-#: Workflows alive at a time. Mean best score on 16 hard images, 3 seeds, 120 executions (some 30
-#: trials): 0.860 with 10 and tournaments of 5, 0.859 with 5 and 5 or 10 and 10, 0.854 to 0.855 with
-#: weaker selection or more alive, 0.851 when chance alone follows the starting points. The first
-#: three cannot be told apart.
+#: Population size. Mean best score on 16 hard images, 3 seeds, 120 executions (about 30 trials):
+#: 0.860 with 10 and tournaments of 5, 0.859 with 5 and 5 or 10 and 10, 0.854 to 0.855 with weaker
+#: selection or larger populations, 0.851 with random workflows after the starting points. The first
+#: three do not differ significantly.
 POPULATION = 10
-#: Living workflows drawn for a tournament, the best of them being the parent; measured as above.
+#: Workflows of a tournament, of which the best is the parent; measured as above.
 TOURNAMENT = 5
-#: Proposals in a row that may turn out as tried before; a small space has no others left.
+#: Most consecutive proposals that were tested before; in a small space no others are left.
 PATIENCE = 100
 
 
@@ -29,8 +29,8 @@ PATIENCE = 100
 def evolution(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Regularised evolution: mutate the best of a few workflows; the oldest one is removed.
 
-    So a workflow lasts only by descendants that score well again (Real et al. 2019, Regularized
-    Evolution for Image Classifier Architecture Search, algorithm 1).
+    A workflow thus survives only through descendants with high scores (Real et al. 2019,
+    Regularized Evolution for Image Classifier Architecture Search, algorithm 1).
     """
     encoding = Encoding(problem.task)
     starts = deque(starting_points(problem.task))
@@ -38,7 +38,8 @@ def evolution(problem: Problem, budget: Budget, rng: np.random.Generator) -> Ite
     tried: list[Array] = []
 
     def proposed() -> Workflow:
-        """The next starting point; then chance until the population is full; then a child."""
+        """The next starting point; then a random workflow until the population is full; then a
+        child."""
         if starts:
             return starts.popleft()
         if len(living) < POPULATION:
@@ -50,7 +51,7 @@ def evolution(problem: Problem, budget: Budget, rng: np.random.Generator) -> Ite
         for _ in range(PATIENCE):
             workflow = proposed()
             point = _point(encoding, workflow)
-            # Six digits of a parameter make the difference between a workflow and its encoding.
+            # A workflow and its encoding differ because parameters have six digits.
             if not any(np.abs(point - known).max() < 1e-4 for known in tried):
                 break
         trial = budget.evaluate(workflow)

@@ -1,4 +1,4 @@
-"""Grid search around the expert's workflow, what a careful person does by hand."""
+"""Grid search around the expert's workflow, like systematic tuning by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scopegym.envs.problem import Problem, Trial
 from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step, Workflow
 
-#: Fewer levels than this per parameter are no grid.
+#: Least number of levels per parameter.
 LEAST_LEVELS = 3
 
 
@@ -46,7 +46,7 @@ def _bins(name: str, levels: int) -> tuple[Any, ...]:
 
 
 def _with(workflow: Workflow, values: dict[str, Any]) -> Workflow:
-    """The workflow with parameters, named ``operator.parameter``, at these values."""
+    """The workflow with these values of parameters, named ``operator.parameter``."""
     return Workflow(
         tuple(
             Step(

@@ -1,7 +1,6 @@
-"""The policy's network in NumPy: what writes workflows needs no deep-learning library.
+"""The policy's network in NumPy, so that inference needs no deep-learning library.
 
-The same network is trained in PyTorch (``agents.learning.network``); a test holds the two against
-each other.
+The same network is trained in PyTorch (``agents.learning.network``); a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 
 from scopegym.artifacts import Array
 
-#: Sides of the patches that the pictures are cut into, layer by layer: 48 = 4 * 3 * 4.
+#: Side of the patches of each layer: 48 = 4 * 3 * 4.
 PATCHES = (4, 3, 4)
 #: Channels after each of these layers.
 CHANNELS = (16, 32, 64)
@@ -68,7 +67,7 @@ def _cut(pictures: Array, side: int) -> Array:
 
 
 def log_probabilities(logits: Array, masks: Array) -> Array:
-    """Logarithms of the probabilities ``[B, actions]`` with what is illegal left out."""
+    """Log-probabilities ``[B, actions]`` without illegal actions."""
     masked = np.where(masks, logits, -np.inf)
     shifted = masked - masked.max(axis=1, keepdims=True)
     result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

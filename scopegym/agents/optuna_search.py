@@ -23,13 +23,13 @@ from scopegym.operators.base import registry as operators
 from scopegym.space import Choice, Integer, Space
 from scopegym.workflow import Step, Workflow
 
-#: Trials before a model proposes, starting points included. Optuna's own choice of 10 leaves it few
-#: of a small budget; with 120 executions (some 32 trials) the two cannot be told apart.
+#: Trials before a model proposes, starting points included. Optuna's default of 10 uses much of a
+#: small budget; with 120 executions (about 32 trials) the two do not differ significantly.
 STARTUP = 5
-#: Workflows of a generation of NSGA-II, so few that a small budget sees some generations; with 120
-#: executions 6 and 10 cannot be told apart.
+#: Workflows per generation of NSGA-II: few, so that a small budget allows several generations. With
+#: 120 executions 6 and 10 do not differ significantly.
 POPULATION = 6
-#: Proposals in a row that may turn out as tried before; a small space has no others left.
+#: Most consecutive proposals that were tested before; in a small space no others are left.
 PATIENCE = 5
 
 
@@ -37,11 +37,11 @@ PATIENCE = 5
 def optuna(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Tree-structured Parzen estimator of Optuna.
 
-    It tries what is frequent among the best workflows and rare among the others (Bergstra et
-    al. 2011, Algorithms for Hyper-Parameter Optimization; Watanabe 2023).
+    It proposes values that are frequent among the best workflows and rare among the others
+    (Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization; Watanabe 2023).
     """
-    # One parameter at a time, so that conditions do no harm. Modelling groups of them together is
-    # experimental in Optuna, scored no better (0.924 with either) and took twice as long.
+    # Independent parameters allow conditional ones. Joint modelling is experimental in Optuna, did
+    # not score higher (0.924 with either) and took twice as long.
     sampler = _library().samplers.TPESampler(
         seed=_seed(rng), n_startup_trials=STARTUP, multivariate=False
     )
@@ -68,7 +68,7 @@ def optuna_gp(problem: Problem, budget: Budget, rng: np.random.Generator) -> Ite
     """
     library = _library()
     with warnings.catch_warnings():
-        # That one workflow always scores the same is something it calls experimental to know.
+        # Optuna warns that deterministic objectives are experimental.
         warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
         sampler = library.samplers.GPSampler(
             seed=_seed(rng),
@@ -88,9 +88,9 @@ def _search(
     by_terms: bool = False,
     whole: bool = False,
 ) -> Iterator[Trial]:
-    """Ask the sampler for workflows and tell it their goodnesses ``by_terms``, or their values.
+    """Ask the sampler for workflows and report their goodnesses ``by_terms``, or their values.
 
-    A workflow that comes again is answered from memory, and chance proposes the next.
+    A repeated workflow gets its known score, and the next proposal is random.
     """
     encoding, library = Encoding(problem.task), _library()
     directions = ["maximize"] * (len(problem.reward.terms) if by_terms else 1)
@@ -119,11 +119,11 @@ def _search(
 
 
 def _proposed(asked: Any, slots: Sequence[Slot], whole: bool) -> Workflow:
-    """The workflow that a trial of Optuna suggests: an operator or none for every slot, then that
-    operator's parameters.
+    """The workflow of a trial of Optuna: an operator or none for every slot, and the operator's
+    parameters.
 
-    ``whole`` asks for the parameters of all operators, used or not: samplers that do not know of
-    conditions leave to chance what is not always asked for.
+    ``whole`` suggests the parameters of all operators, used or not. Samplers without conditional
+    parameters draw at random those that are not always suggested.
     """
     steps = []
     for slot in slots:
@@ -145,12 +145,12 @@ def _suggested(asked: Any, name: str, space: Space) -> Any:
     if isinstance(space, Integer):
         return asked.suggest_int(name, space.low, space.high)
     value = asked.suggest_float(name, space.low, space.high, log=space.log)
-    # With as many digits as any other search would give it.
+    # Round to as many digits as in the other searches.
     return space.from_unit(space.to_unit(value))
 
 
 def _choices(workflow: Workflow, slots: Sequence[Slot]) -> dict[str, Any]:
-    """What has to be suggested for a workflow to be proposed."""
+    """The suggestions that produce a workflow."""
     choices: dict[str, Any] = {}
     steps = deque(workflow)
     for slot in slots:
@@ -164,7 +164,7 @@ def _choices(workflow: Workflow, slots: Sequence[Slot]) -> dict[str, Any]:
 
 @contextmanager
 def _quiet(library: ModuleType) -> Iterator[None]:
-    """Nothing but errors is logged: neither that a study begins nor how it might be faster."""
+    """Log errors only."""
     before = library.logging.get_verbosity()
     library.logging.set_verbosity(library.logging.ERROR)
     try:

@@ -46,28 +46,28 @@ from scopegym.rewards.base import Reward
 #: Version of the bundle's layout.
 BUNDLE = 1
 SPEC, WEIGHTS = "spec.json", "policy.safetensors"
-#: A bundle that is larger is none of ours [bytes].
+#: Largest bundle [bytes].
 LARGEST, LARGEST_SPEC = 64 * 2**20, 4 * 2**20
 #: Policies that come with the package, one folder per task.
 SHIPPED = Path(__file__).parent / "policies"
-#: Share of a feature's range in training by which an image may lie beyond it.
+#: Tolerance beyond a feature's range in training, as a share of the range.
 SLACK = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """Proposes a workflow for a problem, one micro-step after the other.
+    """Proposes a workflow for a problem, micro-step by micro-step.
 
     ``spec`` is the content of ``spec.json``: task, operators with versions and parameter values,
-    reward, layout of the observation, training, validation, and the range of every feature that the
-    training problems had.
+    reward, layout of the observation, training, validation, and the range of every feature over the
+    training problems.
     """
 
     spec: Mapping[str, Any]
     weights: Mapping[str, Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What follows from spec and weights is made anew in another process.
+        # Another process derives the rest again from spec and weights.
         return Policy, (self.spec, self.weights)
 
     @cached_property
@@ -93,7 +93,7 @@ class Policy:
 
     @cached_property
     def observer(self) -> Observer:
-        """How it observes an episode."""
+        """Converts an episode to an observation."""
         return Observer(self.rules, self.reward)
 
     @cached_property
@@ -102,7 +102,7 @@ class Policy:
         return Network(self.weights)
 
     def probabilities(self, episode: Episode) -> Array:
-        """The probability of every action here, ``[actions]``; 0 for illegal ones."""
+        """The probability of every action in this state, ``[actions]``; 0 for illegal actions."""
         seen = {
             "thumbnails": self.observer.thumbnails(episode)[None],
             "features": self.observer.features(episode)[None],
@@ -114,9 +114,9 @@ class Policy:
     def play(
         self, problem: Problem, rng: np.random.Generator | None = None, horizon: int | None = None
     ) -> Episode:
-        """One whole episode: the likeliest action each time, or with ``rng`` a draw.
+        """One whole episode with the most likely actions, or with ``rng`` with random draws.
 
-        ``horizon`` allows fewer operator executions than in training.
+        ``horizon`` can allow fewer operator executions than in training.
         """
         rules = self.rules
         if horizon is not None and horizon < rules.horizon:
@@ -131,8 +131,8 @@ class Policy:
     def propose(self, problem: Problem, most: int | None = None) -> Trial:
         """The workflow of one episode. Dead steps are removed and mandatory ones added.
 
-        ``executions`` counts all operators that ran to get there, and the seconds are theirs.
-        ``most`` allows fewer executions than in training, the last kept for such an obligation.
+        ``executions`` and seconds cover all operators that ran. ``most`` can allow fewer executions
+        than in training; one of them is reserved for a mandatory step.
         """
         episode = self.play(problem, horizon=None if most is None else max(most - 1, 1))
         completed = problem.task.completed(episode.workflow)
@@ -146,7 +146,7 @@ class Policy:
         )
 
     def out_of_domain_features(self, problem: Problem) -> list[str]:
-        """The features of a problem that lie beyond what training had, the farthest first."""
+        """The features of a problem outside the range in training, the farthest first."""
         seen = self.observer.features(Episode.start(problem, self.rules))[self.observer.of_problem]
         low, high = (np.array(self.spec["domain"][end]) for end in ("low", "high"))
         beyond = np.maximum(low - seen, seen - high) / np.maximum(high - low, 1e-3)
@@ -155,7 +155,7 @@ class Policy:
 
     @classmethod
     def shipped(cls, task: str) -> Policy:
-        """The policy that comes with the package. Raises ScopegymError when a task has none."""
+        """The policy shipped with the package. Raises ScopegymError when a task has none."""
         if not (SHIPPED / task / SPEC).is_file():
             have = ", ".join(sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{SPEC}")))
             raise ScopegymError(
@@ -166,10 +166,10 @@ class Policy:
 
     @classmethod
     def load(cls, folder: str | Path) -> Policy:
-        """Read a bundle; nothing in it is executed.
+        """Read a bundle without running code from it.
 
-        Raises ScopegymError when it is missing, damaged, or made for operators, a reward or an
-        observation that this version does not have, naming the difference.
+        Raises ScopegymError when it is missing or damaged, or when its operators, reward or
+        observation differ from this version; the message names the difference.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -191,8 +191,8 @@ class Policy:
         )
 
     def _check_fit(self, folder: Path) -> None:
-        """Raise ScopegymError when task, reward, operators, spaces or weights are not what they
-        were."""
+        """Raise ScopegymError when task, reward, operators, spaces or weights differ from those
+        in training."""
         tasks[self.spec["task"]]
         names = [entry["name"] for entry in self.spec["operators"]]
         if len(set(names)) < len(names):
@@ -237,7 +237,7 @@ class Policy:
                 raise ScopegymError(f"The weights {name} of the policy '{folder}' are not finite.")
 
     def _check_domain(self, folder: Path) -> None:
-        """Raise ScopegymError where the range of features that training had is none."""
+        """Raise ScopegymError when the ranges of features in training are invalid."""
         low, high = self.spec["domain"]["low"], self.spec["domain"]["high"]
         count = self.observer.of_problem.stop
         if not (len(low) == len(high) == count and all(map(le, low, high))):
@@ -272,7 +272,7 @@ _OPERATOR = Record(
         "values": Items(Items(Anything(), 1, 1000), 0, 100),
     }
 )
-#: What a spec must hold. The verdict on new images rests on ``domain`` and ``validation``.
+#: Required entries of a spec. The verdict on new images needs ``domain`` and ``validation``.
 ENTRIES = Record(
     {
         "task": Text(),
@@ -313,12 +313,12 @@ def _read_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Array]:
     content = _read(folder, WEIGHTS, LARGEST)
     if hashlib.sha256(content).hexdigest() != spec["sha256"]:
         raise ScopegymError(
-            f"'{folder / WEIGHTS}' is not the file that the policy was saved with (its hash "
+            f"'{folder / WEIGHTS}' is not the file saved with the policy (its hash "
             "differs): it is damaged or was replaced."
         )
     try:
         return load(content)
-    except Exception as error:  # NumPy knows not all types that the format has
+    except Exception as error:  # NumPy lacks some types of the format
         raise ScopegymError(f"'{folder / WEIGHTS}' holds no safetensors: {error}.") from None
 
 

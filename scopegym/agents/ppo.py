@@ -1,4 +1,4 @@
-"""A learned policy as a search agent: its own proposal first, then its surroundings."""
+"""A learned policy as a search agent: first its proposal, then similar workflows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scopegym.agents.policy import Policy
 from scopegym.envs.problem import Problem, Trial
 from scopegym.workflow import Step, Workflow
 
-#: Share of the further proposals that the policy draws itself; the others are neighbours of the
-#: best workflow so far. Draws change the structure, neighbours the last digits.
+#: Share of later proposals that are draws from the policy; the others are neighbours of the best
+#: workflow so far. Draws change the structure, neighbours only parameters.
 DRAWN = 0.5
 #: Standard deviation of a neighbour's parameters, as a share of their range: finer than the bins.
 WIDTH = 0.08
@@ -45,7 +45,7 @@ def guided(
 
 
 def neighbour(workflow: Workflow, rng: np.random.Generator) -> Workflow:
-    """The workflow with every parameter of one of its steps moved a little."""
+    """The workflow with a small change of every parameter of one step."""
     chosen = int(rng.integers(len(workflow)))
     step = workflow.steps[chosen]
     moved = {}

@@ -13,7 +13,7 @@ from scopegym.envs.problem import Problem, Trial
 
 @agent
 def random(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
-    """Draw workflows at random among those that the rest of the budget allows."""
+    """Draw random workflows among those that the rest of the budget allows."""
     encoding = Encoding(problem.task)
     shortest = max(1, sum(not slot.optional for slot in encoding.slots))
     while budget.left >= shortest:

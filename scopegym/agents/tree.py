@@ -1,7 +1,7 @@
-"""Monte Carlo tree search over the micro-steps in which a workflow is written down.
+"""Monte Carlo tree search over the micro-steps that write a workflow.
 
-Kocsis & Szepesvari 2006, Bandit based Monte-Carlo Planning; choosing by PUCT, with priors that a
-policy may give, as in Silver et al. 2017, Mastering the game of Go without human knowledge.
+Kocsis & Szepesvari 2006, Bandit based Monte-Carlo Planning. Selection by PUCT, optionally with
+priors from a policy: Silver et al. 2017, Mastering the game of Go without human knowledge.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.problem import Problem, Trial
 from scopegym.operators.base import registry as operators
 
-#: Weight of curiosity against value. Mean best score on 6 images, 8 seeds, 60 and 120 executions:
-#: 0.926 and 0.934; 0.924 and 0.933 with 0.2, 0.928 and 0.935 with 1.5, which cannot be told apart
-#: (standard errors 0.003 and 0.002). With the mean as a node's value 0.920 and 0.931.
+#: Weight of exploration. Mean best score on 6 images, 8 seeds, 60 and 120 executions: 0.926 and
+#: 0.934; 0.924 and 0.933 with 0.2, 0.928 and 0.935 with 1.5, no significant difference (standard
+#: errors 0.003 and 0.002). With the mean as a node's value 0.920 and 0.931.
 EXPLORATION = 0.5
-#: Without a policy: the least chance that a new workflow ends here once it answers the task, and
-#: that a parameter keeps its default. Measured as above 0.920 and 0.932 with 0.5 for both.
+#: Without a policy: least probability that a workflow with an answer stops, and that a parameter
+#: keeps its default. With 0.5 for both, measured as above: 0.920 and 0.932.
 STOPPING, DEFAULT = 0.7, 0.75
-#: The least chance of a legal action that a policy is taken to mean.
+#: Least probability of a legal action under a policy.
 UNLIKELY = 1e-6
 
 STOP = Actions.STOP
@@ -35,10 +35,10 @@ STOP = Actions.STOP
 
 @dataclass
 class Node:
-    """What simulations through one micro-step gave."""
+    """Statistics of the simulations through one micro-step."""
 
     prior: float
-    #: Executions from the root that the cheapest complete episode not yet tried takes.
+    #: Executions of the cheapest untested complete episode, from the root.
     need: float
     visits: int = 0
     total: float = 0.0
@@ -47,14 +47,14 @@ class Node:
     children: dict[int, Node] = field(default_factory=dict)
 
     def affordable(self, executions: int) -> list[int]:
-        """The actions below which something is left to try at this cost."""
+        """The actions that lead to untested episodes at this cost."""
         return [action for action, child in self.children.items() if child.need <= executions]
 
     def pick(self, executions: int) -> int:
-        """The affordable action of highest value and curiosity together (PUCT).
+        """The affordable action with the largest sum of value and exploration term (PUCT).
 
-        A value is the best score below, not the mean: the same workflow always scores the same, so
-        that it can be had again. An action never tried counts as the average one.
+        A value is the best score below, not the mean, because scores of workflows are
+        deterministic. An untested action has the average value.
         """
         average = self.total / self.visits
 
@@ -71,8 +71,8 @@ class Node:
 def tree(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterator[Trial]:
     """Monte Carlo tree search (PUCT) over partly written workflows.
 
-    Every workflow is played from its beginning and charged in full, so that its cost compares with
-    other agents'; what is known already comes from the cache.
+    Every workflow is played from its beginning at full cost, so that costs are comparable between
+    agents. Known results come from the cache.
     """
     yield from tree_search(problem, budget, rng)
 
@@ -82,9 +82,9 @@ def tree_search(
 ) -> Iterator[Trial]:
     """Yield a trial per simulation, the expert's workflow in the nearest grid values first.
 
-    The policy gives the priors and completes workflows. Without it all actions are equal in the
-    tree, and workflows are completed by operators at random, mostly with their defaults. No
-    complete episode comes twice: the search ends with the budget, or with a space tried out.
+    The policy gives the priors and completes workflows. Without it all actions in the tree have
+    equal priors, and random operators complete workflows, mostly with defaults. No complete episode
+    is repeated: the search ends with the budget or when the space is exhausted.
     """
     task = problem.task
     rules = Rules(Actions(task.operators), task.horizon) if policy is None else policy.rules
@@ -106,9 +106,9 @@ def _simulate(
     policy: Policy | None,
     planned: Sequence[int],
 ) -> Episode:
-    """Play one whole episode, along ``planned`` as far as that goes, and tell the tree its score.
+    """Play one whole episode, along ``planned`` as far as it goes, and record its score.
 
-    All of it joins the tree, for simulations are few and long.
+    All its nodes join the tree, because simulations are few and long.
     """
     node, path = root, [root]
     plan = iter(planned)
@@ -139,10 +139,10 @@ def _simulate(
 
 
 def _expectations(episode: Episode, policy: Policy | None) -> tuple[Array, Array]:
-    """The prior of every action in the tree, and its chance where the tree ends, ``[actions]``.
+    """The prior of every action in the tree and its probability beyond the tree, ``[actions]``.
 
-    Stopping amid an operator is stopping before it, and without an answer there is nothing to
-    stop for: both have none.
+    Both are 0 for stopping during an operator, which equals stopping before it, and for stopping
+    without an answer.
     """
     actions, draft = episode.rules.actions, episode.draft
     legal = episode.mask.astype(float)
@@ -165,6 +165,6 @@ def _expectations(episode: Episode, policy: Policy | None) -> tuple[Array, Array
 
 
 def _draw(chances: Array, among: list[int], rng: np.random.Generator) -> int:
-    """One of these actions, drawn by its chance."""
+    """One of these actions, drawn by its probability."""
     weights = chances[among]
     return int(rng.choice(among, p=weights / weights.sum()))

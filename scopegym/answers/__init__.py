@@ -1,4 +1,4 @@
-"""Kinds of answer: one file for each. A kind is registered by being there."""
+"""Kinds of answer, one per file. Importing the package registers them."""
 
 from scopegym.answers.base import (
     Finding,

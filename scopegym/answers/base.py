@@ -1,7 +1,7 @@
-"""What there is to say of one kind of answer: in words, numbers, files and pictures.
+"""How to compare, describe, write and draw one kind of answer.
 
-A kind of answer is an artifact and a ``Kind`` that describes it, both in one file: here, or in a
-plug-in. No other module asks which kind it has.
+One file defines an artifact and the ``Kind`` that describes it, here or in a plug-in. No other
+module tests which kind an answer has.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 SIDE = 48
 #: Top, left, height and width of the part of a field that a thumbnail shows [px].
 View = tuple[int, int, int, int]
-#: Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008); the first two differ
-#: most over any grey.
+#: Colours that are distinct for all types of colour vision (Okabe and Ito, 2008). The first two
+#: differ most on any grey.
 COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000",
 )  # fmt: skip
-#: Marks over an image: amber is far from every grey, for all kinds of colour vision.
+#: Marks on an image: amber differs from every grey, for all types of colour vision.
 AMBER = "#ffb000"
-#: The longer side of an overlay that the page takes as a picture [px].
+#: Longer side of an overlay that the page shows as a picture [px].
 PICTURE_PX = 800
-#: The least agreement that is not wrong: below it more is wrong than right.
+#: Answers with less agreement count as wrong.
 HALF = 0.5
 
 A = TypeVar("A", bound=Artifact)
@@ -47,10 +47,10 @@ A = TypeVar("A", bound=Artifact)
 
 @dataclass(frozen=True)
 class Finding:
-    """What an answer amounts to: so many of something, where, and more in ``detail``.
+    """The summary of an answer: a count, its location, and more in ``detail``.
 
-    ``expected`` is how many the prior expects, None where it says nothing of their number.
-    ``numbers`` go into ``result.json``. ``said`` is the text where counting is not the point.
+    ``expected`` is the count in the prior, None if the prior has none. ``numbers`` go into
+    ``result.json``. ``said`` replaces the text if the answer is not a count.
     """
 
     count: int
@@ -73,15 +73,15 @@ def counted(count: int, plural: str) -> str:
 
 
 class Kind(ABC, Generic[A]):
-    """All there is to say of artifacts of one kind that answer a task."""
+    """Description of one kind of artifact that answers a task."""
 
-    #: The artifact that this describes.
+    #: The class of artifact that this describes.
     artifact: type[A]
     #: Whether answers of windows can be merged into one.
     mergeable: ClassVar[bool] = False
     #: The files that ``write`` may write.
     files: ClassVar[tuple[str, ...]] = ()
-    #: What each of the ``statistics`` is.
+    #: Names of the ``statistics``.
     statistic_names: ClassVar[tuple[str, ...]] = ()
     #: JavaScript that draws a ``layer`` on the report's canvas: an object with the function
     #: ``paint(context, layer, scale)``, and if needed ``prepare(layer)``, which may wait, and
@@ -100,22 +100,22 @@ class Kind(ABC, Generic[A]):
 
     @property
     def name(self) -> str:
-        """The name it is registered under: that of its artifact, in small letters."""
+        """Name in the registry: the artifact's class name in lower case."""
         return self.artifact.__name__.casefold()
 
     # Truth
 
     def measure(self, truth: A) -> str:
-        """What agreement with a truth is called."""
+        """Name of the measure of agreement with a truth, such as F1."""
         del truth
         return "agreement"
 
     @abstractmethod
     def agreement(self, truth: A, found: A, prior: Prior) -> float:
-        """How well an answer agrees with the truth, 0..1."""
+        """Agreement of an answer with the truth, 0..1."""
 
     def wrong_below(self, truth: A) -> float:
-        """The agreement below which an answer is more wrong than right."""
+        """Answers with less agreement than this count as wrong."""
         del truth
         return HALF
 
@@ -123,11 +123,11 @@ class Kind(ABC, Generic[A]):
 
     @abstractmethod
     def finding(self, answer: A, problem: Problem) -> Finding:
-        """What an answer amounts to, in numbers and words."""
+        """The summary of an answer in numbers and words."""
 
     def write(self, answer: A, state: State, size_nm: float | None, folder: Path) -> None:
-        """Write the answer's tables into a folder. ``state`` holds what else the workflow made,
-        ``size_nm`` is the pixel size [nm]."""
+        """Write the answer's tables into a folder. ``state`` is the workflow's final state,
+        ``size_nm`` the pixel size [nm]."""
         del answer, state, size_nm, folder
 
     # Pictures
@@ -137,14 +137,15 @@ class Kind(ABC, Generic[A]):
         del answer, axes, prior, zoom
 
     def layer(self, answer: A, problem: Problem) -> dict[str, Any]:
-        """What ``script`` draws on the report, as plain values: by default the picture of ``draw``
+        """Plain values that ``script`` draws on the report. By default: the picture of ``draw``
         without the image."""
         return {"picture": _picture(self, answer, problem)}
 
     # What a policy sees
 
     def statistics(self, answer: A, prior: Prior) -> Array:
-        """A fixed number of figures, free of the magnification: see ``statistic_names``."""
+        """A fixed number of figures that do not depend on the magnification: see
+        ``statistic_names``."""
         del answer, prior
         return np.zeros(len(self.statistic_names))
 
@@ -157,12 +158,12 @@ class Kind(ABC, Generic[A]):
 
     @property
     def adversaries(self) -> list[Adversary]:
-        """The makers of wrong answers of this kind."""
+        """The adversaries: functions that make wrong answers of this kind."""
         return [entry for entry in adversaries.values() if entry.kind is self.artifact]
 
 
 def _picture(kind: Kind[Any], answer: Artifact, problem: Problem) -> str:
-    """The drawing of an answer on a transparent ground, as the data URL of a PNG."""
+    """The drawing of an answer on a transparent background, as the data URL of a PNG."""
     from matplotlib.figure import Figure
 
     height, width = problem.source.shape
@@ -180,7 +181,7 @@ def _picture(kind: Kind[Any], answer: Artifact, problem: Problem) -> str:
 
 
 def data_url(png: bytes) -> str:
-    """A PNG as text that a page holds."""
+    """A PNG as a data URL."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
@@ -211,13 +212,13 @@ def described(artifact: Artifact | type[Artifact]) -> Kind[Any]:
 
 
 def expected_count(prior: Prior, shape: tuple[int, int]) -> float:
-    """The prior's count, or one for every square spacing where it has none."""
+    """The prior's count; without one, the number of square spacings in the field."""
     area = shape[0] * shape[1]
     return max(1.0, area / prior.scale_px**2 if prior.count is None else prior.count)
 
 
 def decades(values: Any, floor: float = 1e-3) -> Array:
-    """Positive figures of one to three decades below 1, brought to about -1..1."""
+    """Positive figures, one to three decades below 1, mapped to about -1..1."""
     return np.log10(np.maximum(values, floor)) / 1.5 + 1
 
 
@@ -225,8 +226,10 @@ def decades(values: Any, floor: float = 1e-3) -> Array:
 
 
 def agreement(truth: Artifact | None, found: Artifact | None, prior: Prior) -> float:
-    """How well an answer agrees with the truth, in 0..1; NaN without a truth, and 0 for no answer
-    or one of another kind."""
+    """Agreement of an answer with the truth, 0..1.
+
+    NaN without a truth; 0 without an answer or for an answer of another kind.
+    """
     if truth is None:
         return float("nan")
     kind = described(truth)
@@ -243,8 +246,10 @@ Answers = Callable[["Problem", Any, np.random.Generator], Iterator[Artifact]]
 
 @dataclass(frozen=True)
 class Adversary:
-    """A ``function`` that makes wrong answers of one ``kind`` from a problem, its truth and chance:
-    something that looks right in one respect, such as the count, the spacing or the area."""
+    """A ``function`` that makes wrong answers of one ``kind`` from a problem, its truth and chance.
+
+    Each answer is right in one respect, such as the count, the spacing or the area.
+    """
 
     name: str
     kind: type[Artifact]
@@ -253,7 +258,7 @@ class Adversary:
 
     @property
     def title(self) -> str:
-        """What it is called, without the kind."""
+        """Name without the kind."""
         return self.name.partition(": ")[2]
 
 

@@ -1,4 +1,4 @@
-"""Descriptors of places: what a policy sees of them. They answer no task."""
+"""Descriptors of positions, for the observation of a policy. They answer no task."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @answer_kind
 class FeaturesKind(Kind[Features]):
-    """Descriptors on the way to an answer."""
+    """Descriptors: an intermediate result."""
 
     artifact = Features
     statistic_names = ("places", "length")
 
     def agreement(self, truth: Features, found: Features, prior: Prior) -> float:
-        """NaN: no truth says which descriptors are right."""
+        """NaN: descriptors have no truth."""
         del truth, found, prior
         return float("nan")
 

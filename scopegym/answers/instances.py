@@ -1,4 +1,4 @@
-"""Answers that are objects: a box for each, perhaps a mask, a class and a score."""
+"""Objects as answers: each has a box, a class, a score and optionally a mask."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from scopegym.prior import Prior
 if TYPE_CHECKING:
     from scopegym.envs.problem import Problem
 
-#: Overlap (intersection over union) from which a found object counts as a true one: that of the
-#: published counts of dislocation loops.
+#: Least overlap (intersection over union) of a correct object, as in the published counts of
+#: dislocation loops.
 IOU = 0.4
 
 
@@ -48,7 +48,7 @@ class InstancesKind(Kind[Instances]):
         return f"F1 at IoU {IOU:g}"
 
     def agreement(self, truth: Instances, found: Instances, prior: Prior) -> float:
-        """F1 of boxes matched one to one, the largest overlap first; 1 where both are empty."""
+        """F1 of boxes matched one to one, the largest overlap first; 1 if both are empty."""
         del prior
         count = len(truth) + len(found)
         return 2 * len(match_boxes(found.boxes, truth.boxes, IOU)) / count if count else 1.0
@@ -63,7 +63,7 @@ class InstancesKind(Kind[Instances]):
         return Finding(count, noun, expected=problem.prior.count, numbers=FrozenDict(numbers))
 
     def write(self, answer: Instances, state: State, size_nm: float | None, folder: Path) -> None:
-        """``objects.csv``, a line for each, and ``objects.coco.json`` for other programs."""
+        """``objects.csv`` with one row per object, and ``objects.coco.json`` for other programs."""
         import pandas as pd
 
         y0, x0, y1, x1 = answer.boxes.T
@@ -85,7 +85,7 @@ class InstancesKind(Kind[Instances]):
         (folder / "objects.coco.json").write_text(text, encoding="utf-8")
 
     def draw(self, answer: Instances, axes: Any, prior: Prior, zoom: float) -> None:
-        """The outline of every mask, or the box where there is none."""
+        """The outline of every mask, or the box if there is no mask."""
         from matplotlib.collections import LineCollection
 
         del prior, zoom
@@ -114,7 +114,7 @@ class InstancesKind(Kind[Instances]):
 
 
 def _areas(answer: Instances) -> Array:
-    """The area of every object [px^2]: of its mask, or of its box where there is none."""
+    """Area of every object [px^2]: of its mask, or of its box if there is no mask."""
     if answer.masks is not None:
         return answer.masks.sum(axis=(1, 2))
     return np.prod(answer.boxes[:, 2:] - answer.boxes[:, :2], axis=1)
@@ -136,7 +136,7 @@ def _annotation(answer: Instances, row: int) -> dict[str, Any]:
 
 
 def _outlines(answer: Instances) -> Iterator[Array]:
-    """Closed lines (x, y) around every object ``[M, 2]`` [px]; the longest of a mask's."""
+    """One closed line (x, y) ``[M, 2]`` [px] around every object; of a mask, the longest."""
     for row, (y0, x0, y1, x1) in enumerate(answer.boxes):
         rings = _rings(answer, row)
         box = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
@@ -181,7 +181,7 @@ def all_objects(
 def random_objects(
     problem: Problem, truth: Instances, rng: np.random.Generator
 ) -> Iterator[Instances]:
-    """The true boxes, each somewhere else."""
+    """The true boxes at random other positions."""
     del problem
     size = truth.boxes[:, 2:] - truth.boxes[:, :2]
     corner = rng.uniform(0, 1, (len(truth), 2)) * np.maximum(np.array(truth.shape) - size, 0)
@@ -202,7 +202,7 @@ def shifted_objects(
 def resized_objects(
     problem: Problem, truth: Instances, rng: np.random.Generator
 ) -> Iterator[Instances]:
-    """Boxes half and twice as high and wide about the same centres."""
+    """Boxes of half and twice the height and width at the true centres."""
     del problem, rng
     middle = (truth.boxes[:, 2:] + truth.boxes[:, :2]) / 2
     half = (truth.boxes[:, 2:] - truth.boxes[:, :2]) / 2
@@ -211,7 +211,7 @@ def resized_objects(
 
 
 def _usual(truth: Instances) -> tuple[float, float]:
-    """Median height and width of the objects [px]; an eighth of the field where there is none."""
+    """Median height and width of the objects [px]; an eighth of the field if there are none."""
     if truth.empty:
         return truth.shape[0] / 8, truth.shape[1] / 8
     height, width = np.median(truth.boxes[:, 2:] - truth.boxes[:, :2], axis=0)
@@ -219,7 +219,7 @@ def _usual(truth: Instances) -> tuple[float, float]:
 
 
 def _like(truth: Instances, boxes: Array) -> Instances:
-    """Boxes of the most frequent class, as sure as the true ones, with full masks where those have
+    """Boxes of the most frequent class with default scores, and full masks if the truth has
     masks."""
     common = int(np.bincount(truth.classes).argmax()) if len(truth) else 0
     masks = None

@@ -1,4 +1,4 @@
-"""Answers that are positions: columns of atoms."""
+"""Positions as answers, such as columns of atoms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from scopegym.sample.crystal import CRYSTALS
 if TYPE_CHECKING:
     from scopegym.envs.problem import Problem
 
-#: Radius of a ring in spacings: outside the column, and short of half-way to its neighbour.
+#: Radius of a ring [spacings]: more than the column's, less than half the distance to a neighbour.
 RING = 0.36
 
 
@@ -99,7 +99,7 @@ class PointsKind(Kind[Points]):
         return Finding(count, noun, expected=problem.prior.count, numbers=numbers)
 
     def write(self, answer: Points, state: State, size_nm: float | None, folder: Path) -> None:
-        """``points.csv``; unknown figures stay empty."""
+        """``points.csv``; unknown values are empty."""
         del state
         write_points(answer, size_nm, folder, {})
 
@@ -108,8 +108,7 @@ class PointsKind(Kind[Points]):
         from matplotlib.collections import EllipseCollection
 
         diameter = np.full(len(answer), 2 * RING * prior.scale_px)
-        # A seventh of the ring's radius [px], between a hairline and a bold line; 0.72 points a
-        # pixel.
+        # A seventh of the ring's radius [px], within limits; a pixel is 0.72 points.
         width = min(max(RING * prior.scale_px * zoom / 7, 1.1), 2.5) * 0.72
         rings = EllipseCollection(
             diameter,
@@ -126,7 +125,7 @@ class PointsKind(Kind[Points]):
         axes.add_collection(rings)
 
     def layer(self, answer: Points, problem: Problem) -> dict[str, Any]:
-        # Shares of the field in 16 bits, y and x in turn: a hundredth of a pixel in 512.
+        # 16 bits per coordinate, y then x: a hundredth of a pixel in a field of 512 px.
         shares = np.clip((answer.yx + 0.5) / answer.shape, 0, 1)
         packed = np.round(shares * 65535).astype("<u2").tobytes()
         radius = RING * problem.prior.scale_px
@@ -185,28 +184,28 @@ def no_points(problem: Problem, truth: Points, rng: np.random.Generator) -> Iter
 
 @adversary("everything")
 def all_points(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-    """A position every quarter of a spacing: no column is missed."""
+    """One position every quarter of a spacing: no column is missed."""
     del rng
     yield _grid(truth.shape, max(problem.prior.scale_px / 4, 1.0))
 
 
 @adversary("square grid of the right count")
 def square_points(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-    """As many positions as there are columns, in rows and lines, blind to the image."""
+    """A square grid with the true number of positions, independent of the image."""
     del problem, rng
     yield _grid(truth.shape, math.sqrt(math.prod(truth.shape) / max(len(truth), 1)))
 
 
 @adversary("random positions")
 def random_points(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-    """As many positions as there are columns, anywhere."""
+    """The true number of positions at random places."""
     del problem
     yield _points(rng.uniform(-0.5, np.array(truth.shape) - 0.5, (len(truth), 2)), truth.shape)
 
 
 @adversary("right lattice, shifted")
 def shifted_points(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-    """All columns displaced by half a cell, along either edge and both."""
+    """All columns displaced by half a cell, along each edge and along both."""
     del rng
     first, second = np.array(problem.prior.lattice_px or np.eye(2) * problem.prior.scale_px) / 2
     for shift in (first, second, first + second):
@@ -215,7 +214,7 @@ def shifted_points(problem: Problem, truth: Points, rng: np.random.Generator) ->
 
 @adversary("lattice of another crystal")
 def other_crystal(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-    """The columns that another crystal would have at this pixel size, along its [001]."""
+    """Columns of another crystal along [001] at this pixel size."""
     size, lattice = problem.micrograph.pixel_size_nm, problem.prior.lattice_px
     if size is None:
         return
@@ -235,7 +234,7 @@ def other_crystal(problem: Problem, truth: Points, rng: np.random.Generator) -> 
 
 def _stretched(error: float) -> Answers:
     def stretched(problem: Problem, truth: Points, rng: np.random.Generator) -> Iterator[Points]:
-        """The columns that a pixel size wrong by this much predicts: the lattice, stretched."""
+        """The columns predicted with a pixel size wrong by this share: a stretched lattice."""
         del problem, rng
         middle = (np.array(truth.shape) - 1) / 2
         yield _points(middle + (1 + error) * (truth.yx - middle), truth.shape)
@@ -248,7 +247,7 @@ for _error in ERRORS:
 
 
 def _grid(shape: tuple[int, int], distance: float) -> Points:
-    """Positions in rows and lines this far apart [px], in the middle of the field."""
+    """A centred square grid of positions with this spacing [px]."""
     rows, columns = (
         (np.arange(n) - (n - 1) / 2) * distance + (length - 1) / 2
         for length in shape

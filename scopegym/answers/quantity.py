@@ -1,4 +1,4 @@
-"""Answers that are one number with a unit and a standard error."""
+"""A quantity as answer: one number with a unit and a standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scopegym.prior import Prior
 if TYPE_CHECKING:
     from scopegym.envs.problem import Problem
 
-#: Relative error from which a number is wrong.
+#: Least relative error of a wrong number.
 WRONG = 0.1
 
 
@@ -32,7 +32,7 @@ class QuantityKind(Kind[Quantity]):
         return "1 - relative error"
 
     def agreement(self, truth: Quantity, found: Quantity, prior: Prior) -> float:
-        """One less the relative error, and not below 0; 0 for another unit or no number."""
+        """1 minus the relative error, at least 0; 0 for another unit or if there is no number."""
         del prior
         if found.unit != truth.unit or found.empty:
             return 0.0
@@ -98,7 +98,7 @@ def no_value(problem: Problem, truth: Quantity, rng: np.random.Generator) -> Ite
 
 @adversary("half and twice")
 def multiples(problem: Problem, truth: Quantity, rng: np.random.Generator) -> Iterator[Quantity]:
-    """Half and twice the true value."""
+    """Half the true value and twice the true value."""
     del problem, rng
     for factor in (0.5, 2.0):
         yield Quantity(factor * truth.value, truth.unit)
@@ -106,7 +106,7 @@ def multiples(problem: Problem, truth: Quantity, rng: np.random.Generator) -> It
 
 @adversary("off by a fifth")
 def beside(problem: Problem, truth: Quantity, rng: np.random.Generator) -> Iterator[Quantity]:
-    """A fifth less and a fifth more."""
+    """The true value minus 20 % and plus 20 %."""
     del problem, rng
     for factor in (0.8, 1.2):
         yield Quantity(factor * truth.value, truth.unit)

@@ -1,4 +1,4 @@
-"""Answers that are maps: every pixel has a label, or lies in a region on a background."""
+"""Maps as answers: every pixel has a label, or belongs to a region or the background."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ class LabelsKind(Kind[Labels]):
         return judge(found, truth)
 
     def wrong_below(self, truth: Labels) -> float:
-        """On a background a third, which is an F1 of a half; else half-way from the share of the
-        largest label, which needs no knowledge, to 1."""
+        """With a background: 1/3, which is an F1 of 1/2. Otherwise: half-way between 1 and the
+        share of the largest label, which a uniform map reaches."""
         if truth.background is not None:
             return 1 / 3
         largest = np.unique(truth.map, return_counts=True)[1].max() / truth.map.size
@@ -123,9 +123,12 @@ class LabelsKind(Kind[Labels]):
         return Finding(len(shares), "patterns", where, detail, numbers=FrozenDict(numbers))
 
     def write(self, answer: Labels, state: State, size_nm: float | None, folder: Path) -> None:
-        """``labels.tif``: the pattern of every pixel, from 0 by area, uint16 of the image's size;
-        or ``mask.tif`` where there is a background: 0 there, the number of the region elsewhere,
-        with the points that it was drawn from in ``points.csv``."""
+        """Write ``labels.tif``, or ``mask.tif`` if there is a background.
+
+        ``labels.tif`` holds the pattern of every pixel, numbered from 0 by area. ``mask.tif`` holds
+        0 for background and the number of the region elsewhere; the points behind it are in
+        ``points.csv``. Both are uint16 and have the image's size.
+        """
         import tifffile
 
         settings: dict[str, Any] = {}
@@ -141,7 +144,7 @@ class LabelsKind(Kind[Labels]):
             write_points(points, size_nm, folder, {"class": points.classes})
 
     def draw(self, answer: Labels, axes: Any, prior: Prior, zoom: float) -> None:
-        """Every pattern in its colour, but for a background, and a line where two of them meet."""
+        """Every pattern except the background in its colour, with lines along boundaries."""
         from matplotlib.collections import LineCollection
         from matplotlib.colors import to_rgba
 
@@ -190,7 +193,7 @@ class LabelsKind(Kind[Labels]):
 
 
 def _on_background(answer: Labels, noun: str) -> Finding:
-    """Regions on a background: how many, and how much of the field."""
+    """Number of regions on a background, and their share of the field."""
     numbers = region_numbers(answer)
     count, share = int(numbers.max()), float(np.mean(numbers > 0))
     detail = f"{100 * share:.1f} % of the area"
@@ -205,7 +208,7 @@ def region_numbers(answer: Labels) -> Array:
 
 
 def by_area(labels: Array) -> Array:
-    """Labels ``[H, W]`` numbered anew from 0 without gaps, uint16, by area, the largest first."""
+    """Labels ``[H, W]`` renumbered from 0 without gaps, the largest area first, uint16."""
     _, inverse, area = np.unique(labels, return_inverse=True, return_counts=True)
     rank = np.empty(len(area), np.uint16)
     rank[np.argsort(-area, kind="stable")] = np.arange(len(area))
@@ -213,8 +216,7 @@ def by_area(labels: Array) -> Array:
 
 
 def shown(answer: Labels) -> Array:
-    """The numbers that are drawn, uint16 ``[H, W]``: patterns by area; 1 in any region and 0 on a
-    background."""
+    """The numbers to draw, uint16 ``[H, W]``: patterns by area; or 1 in regions and 0 elsewhere."""
     if answer.background is None:
         return by_area(answer.map)
     return (answer.map != answer.background).astype(np.uint16)
@@ -236,7 +238,7 @@ def boundaries(patterns: Array) -> Array:
 
 
 def _nearest(length: int, count: int) -> Array:
-    """Which of ``length`` pixels are nearest to the middles of ``count`` larger ones."""
+    """Which of ``length`` pixels are nearest to the centres of ``count`` larger pixels."""
     return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
 
 
@@ -245,14 +247,14 @@ def _nearest(length: int, count: int) -> Array:
 
 @adversary("blank")
 def no_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """No region, or one that is the whole image."""
+    """No region, or one region that covers the whole image."""
     del problem, rng
     yield _like(truth, np.full(truth.map.shape, truth.background or 0))
 
 
 @adversary("everything")
 def all_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """All of the image in a region; or, where every pixel is in one anyway, one per spacing."""
+    """With a background, one region over the whole image; otherwise one region per spacing."""
     del rng
     if truth.background is not None:
         yield _like(truth, np.full(truth.map.shape, truth.background + 1))
@@ -263,7 +265,7 @@ def all_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Ite
 
 @adversary("chequerboard")
 def chequered_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """Squares with the right number of labels; or, on a background, squares of the right area."""
+    """Squares with the true number of labels; with a background, squares of the true area."""
     del problem, rng
     kinds = np.unique(truth.map)
     side = min(truth.map.shape) / SQUARES
@@ -279,7 +281,7 @@ def chequered_labels(problem: Problem, truth: Labels, rng: np.random.Generator) 
 
 @adversary("one disk")
 def disk_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """One disk of the right area, somewhere: nothing is more compact."""
+    """One disk of the true area at a random place: the most compact shape."""
     del problem
     background = 0 if truth.background is None else truth.background
     away = np.hypot(*(n - rng.uniform(0, n.max()) for n in np.indices(truth.map.shape)))
@@ -290,7 +292,7 @@ def disk_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> It
 
 @adversary("random regions")
 def random_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """Labels with the right shares, drawn for every square of a spacing by itself."""
+    """Random labels with the true shares, independent for every square of one spacing."""
     rows, columns = _blocks(truth, problem.prior.scale_px)
     drawn = rng.choice(truth.map.ravel(), size=(rows.max() + 1, columns.max() + 1))
     yield _like(truth, drawn[rows, columns])
@@ -298,7 +300,7 @@ def random_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> 
 
 @adversary("right regions, shifted")
 def shifted_labels(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-    """The true map displaced by a quarter of the field, what leaves it coming in again."""
+    """The true map displaced by a quarter of the field, with periodic boundaries."""
     del problem, rng
     quarter = np.array(truth.map.shape) // 4
     for shift in ((quarter[0], 0), (0, quarter[1]), tuple(quarter)):
@@ -307,7 +309,7 @@ def shifted_labels(problem: Problem, truth: Labels, rng: np.random.Generator) ->
 
 def _stretched(error: float) -> Answers:
     def stretched(problem: Problem, truth: Labels, rng: np.random.Generator) -> Iterator[Labels]:
-        """The true map at a scale that is wrong by this much, about a corner."""
+        """The true map with its scale changed by this share about a corner."""
         del problem, rng
         rows, columns = ((np.arange(n) / (1 + error)).astype(int) for n in truth.map.shape)
         yield _like(truth, truth.map[np.ix_(rows, columns)])
@@ -320,7 +322,7 @@ for _error in ERRORS:
 
 
 def _blocks(truth: Labels, side: float) -> tuple[Array, Array]:
-    """Which square of this side [px] every pixel is in: row and column ``[H, W]``."""
+    """Row and column ``[H, W]`` of the square of this side [px] that contains each pixel."""
     rows, columns = (np.indices(truth.map.shape) // max(side, 1.0)).astype(int)
     return rows, columns
 

@@ -1,4 +1,4 @@
-"""Answers that are identities over time: what was where in which frame."""
+"""Tracks as answers: the position of every identity in every frame."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class TracksKind(Kind[Tracks]):
         )
 
     def write(self, answer: Tracks, state: State, size_nm: float | None, folder: Path) -> None:
-        """``tracks.parquet``: ``track,frame,y_px,x_px``, and ``y_nm,x_nm`` where known."""
+        """``tracks.parquet``: ``track,frame,y_px,x_px``, and ``y_nm,x_nm`` if the pixel size is
+        known."""
         import pandas as pd
 
         del state
@@ -70,7 +71,7 @@ class TracksKind(Kind[Tracks]):
         pd.DataFrame(columns).to_parquet(folder / "tracks.parquet", index=False)
 
     def draw(self, answer: Tracks, axes: Any, prior: Prior, zoom: float) -> None:
-        """Every path in a colour, with a dot at its last place."""
+        """Every path in its own colour, with a dot at its last position."""
         from matplotlib.collections import LineCollection
 
         del prior, zoom
@@ -98,7 +99,7 @@ class TracksKind(Kind[Tracks]):
 
 
 def _paths(answer: Tracks) -> Iterator[Array]:
-    """Places (x, y) of every identity in the order of time ``[M, 2]`` [px]."""
+    """Positions (x, y) ``[M, 2]`` [px] of every identity in order of time."""
     rows = answer.rows[np.lexsort((answer.rows[:, 1], answer.rows[:, 0]))]
     starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
     for part in np.split(rows, starts):
@@ -118,21 +119,21 @@ def no_tracks(problem: Problem, truth: Tracks, rng: np.random.Generator) -> Iter
 
 @adversary("every place a track")
 def broken_tracks(problem: Problem, truth: Tracks, rng: np.random.Generator) -> Iterator[Tracks]:
-    """The right places, and a new identity in every frame."""
+    """The true positions with a new identity in every frame."""
     del problem, rng
     yield _renamed(truth, np.arange(len(truth.rows)))
 
 
 @adversary("one track")
 def joined_tracks(problem: Problem, truth: Tracks, rng: np.random.Generator) -> Iterator[Tracks]:
-    """The right places, and one identity for all."""
+    """The true positions with one identity for all."""
     del problem, rng
     yield _renamed(truth, np.zeros(len(truth.rows)))
 
 
 @adversary("identities exchanged")
 def exchanged_tracks(problem: Problem, truth: Tracks, rng: np.random.Generator) -> Iterator[Tracks]:
-    """The right places, with the identities of every frame in another order."""
+    """The true positions with the identities of every frame permuted."""
     del problem
     names = truth.rows[:, 0].copy()
     for frame in np.unique(truth.rows[:, 1]):

@@ -1,9 +1,9 @@
 """Simulated micrographs of several crystal patterns side by side, with the exact label map.
 
-A boundary lies where the label map says, in the image as it is recorded: what drifts is the
-lattices, not the truth. As a rule every pixel shows the pattern of its own region, columns at a
-boundary are cut, and the truth is exact to the pixel. With whole columns the image is closer to
-nature, and a boundary is where the nearest columns happen to lie: within half a spacing.
+Boundaries follow the label map in the recorded image: drift moves the lattices, not the truth. By
+default every pixel shows the pattern of its own region: columns at a boundary are cut, and the
+truth is exact to the pixel. With whole columns the image is more realistic, and a boundary is exact
+to half a spacing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The micro-steps in which a workflow is written down, numbered in one discrete space."""
+"""The micro-steps that write a workflow, numbered in one discrete space."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step
 
-#: Values that a numeric parameter can take, unless told otherwise: on a logarithmic range of one
-#: decade neighbours then differ by 29 %.
+#: Default number of values of a numeric parameter. On a logarithmic range of one decade,
+#: neighbours differ by 29 %.
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An operator whose parameters are being chosen, with those chosen so far."""
+    """An unfinished step: an operator and the parameters chosen so far."""
 
     op: str
     values: tuple[Any, ...] = ()
@@ -30,7 +30,7 @@ class Draft:
 class Actions:
     """Action 0 stops, then comes one action per operator, then one per bin of a parameter.
 
-    An operator without parameters runs when it is named, any other with its last parameter.
+    An operator without parameters runs when it is chosen, any other with its last parameter.
     """
 
     operators: tuple[str, ...]
@@ -72,7 +72,7 @@ class Actions:
         return 1 + max(map(len, self.grids.values()))
 
     def names(self) -> list[str]:
-        """What every action means, in order."""
+        """The meaning of every action, in order."""
         return ["stop", *self.operators, *(f"bin {i}" for i in range(self.size - self.first_bin))]
 
     def mask(self, state: State, draft: Draft | None) -> Array:
@@ -98,13 +98,13 @@ class Actions:
         return len(draft.values) == len(self.grids[draft.op])
 
     def step(self, draft: Draft) -> Step:
-        """The step that a finished draft stands for."""
+        """The step of a finished draft."""
         return Step(draft.op, dict(zip(operators[draft.op].parameters, draft.values, strict=True)))
 
     def encode(self, step: Step) -> list[int]:
-        """The micro-steps that come nearest to a step, value by value.
+        """The micro-steps nearest to a step, value by value.
 
-        Raises ScopegymError when its operator is none of these.
+        Raises ScopegymError when the operator is not one of these.
         """
         if step.op not in self.operators:
             raise ScopegymError(f"{step.op} is none of {', '.join(self.operators)}.")

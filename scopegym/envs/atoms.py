@@ -12,7 +12,7 @@ from scopegym.rewards.base import Reward
 from scopegym.sample.crystal import crystal
 from scopegym.workflow import Step, Workflow
 
-#: Projections that training images are drawn from: those whose columns can be told apart.
+#: Projections of training images, all with separate columns.
 TRAINING = (
     ("YBa2Cu3O7", (1, 0, 0)),
     ("YBa2Cu3O7", (0, 0, 1)),
@@ -25,9 +25,9 @@ TRAINING = (
     ("MoS2", (0, 0, 1)),
 )
 
-#: Four physical claims that must all hold: any one alone can be fooled (a blank, a square grid of
-#: the right count, random points, the right lattice shifted by half a cell). Version 1: an image
-#: of noise is no evidence of columns.
+#: Four physical claims that must all hold. Wrong answers can satisfy each one alone: a blank, a
+#: square grid of the right count, random points, the lattice shifted by half a cell. Version 1:
+#: noise gives no evidence of columns.
 REWARD = Reward(
     "atoms-v1",
     {"count_error": 1, "spacing_error": 1, "spacing_excess": 1, "image_evidence": 1},
@@ -42,14 +42,14 @@ def sample(rng: np.random.Generator) -> Problem:
     spacing_px = float(np.exp(rng.uniform(np.log(6), np.log(40))))
     pixel_size_nm = projection.spacing_nm / spacing_px
     rotation = float(rng.uniform(-180, 180))
-    # Counting noise limits one image in three, the detector's white noise the others.
+    # Poisson noise dominates in one image of three, white detector noise in the others.
     counted = rng.random() < 1 / 3
     micrograph = simulate_crystal(
         projection,
         (256, 256),
         pixel_size_nm,
         seed=int(rng.integers(2**31)),
-        # A column's width goes with its spacing: the same probe would blur close columns together.
+        # The column width scales with the spacing: a fixed probe would merge close columns.
         column_sigma_nm=projection.spacing_nm * rng.uniform(0.13, 0.22),
         rotation_deg=rotation,
         vacancies=float(rng.choice([0, 0, rng.uniform(0, 0.1)])),
@@ -59,7 +59,7 @@ def sample(rng: np.random.Generator) -> Problem:
         noise=float(rng.uniform(0, 0.1 if counted else 0.6)),
         calibration_error=float(rng.normal(0, 0.02)),
     )
-    # The calibration check has corrected the scale to about half a per cent.
+    # The calibration check corrects the scale to about 0.5 %.
     measured = np.array(projection.lattice_px(pixel_size_nm, rotation)) * rng.normal(1, 0.005)
     prior = projection.prior((256, 256), lattice_px=measured)
     return Problem(micrograph, prior, registry["atoms"])
@@ -82,9 +82,9 @@ atoms = registry.add(
                 ),
                 optional=False,
             ),
-            # Not drop_edge: the reward does not look at the border and could not judge it.
+            # Without drop_edge: the reward ignores the border and cannot judge it.
             Slot("clean", ("merge_close", "drop_weak")),
-            # Not optional: the reward cannot see the gain of a fraction of a pixel either.
+            # Mandatory: the reward cannot measure a gain of a fraction of a pixel.
             Slot("refine", ("refine_positions",), optional=False),
         ),
         reward=REWARD,

@@ -12,7 +12,7 @@ from scopegym.rewards.base import Reward
 from scopegym.sample.crystal import crystal
 from scopegym.workflow import Step, Workflow
 
-#: Projections that training images are drawn from, and how often: those with bright columns.
+#: Projections of training images, with bright columns, and how often they are drawn.
 TRAINING = (
     ("YBa2Cu3O7", (1, 0, 0)),
     ("YBa2Cu3O7", (1, 0, 0)),
@@ -20,8 +20,8 @@ TRAINING = (
     ("BaTiO3", (1, 0, 0)),
 )
 
-#: The regions must be where the lattice is lost; the paper's two objectives and the share of the
-#: field only decide between what that leaves open, or disks would win over true outlines.
+#: The main claim is that regions lack lattice order. The paper's two objectives and the share of
+#: the field only decide between equal maps; otherwise disks would beat true outlines.
 REWARD = Reward(
     "disorder-v0",
     {"disorder_evidence": 1, "compactness": 0.03, "perimeter": 0.5, "disordered_fraction": 1},
@@ -68,7 +68,7 @@ disorder = registry.add(
             Slot("detect", ("laplacian_of_gaussian",), optional=False),
             Slot("refine", ("refine_positions",), optional=False),
             Slot("describe", ("patches",), optional=False),
-            # Not optional: a mixture of Gaussians takes few features.
+            # Mandatory: a mixture of Gaussians needs few features.
             Slot("reduce", ("pca",), optional=False),
             Slot("classify", ("gmm_points",), optional=False),
             Slot("select", ("select_class",)),
@@ -104,7 +104,7 @@ disorder = registry.add(
         ),
         sample=sample,
         nouns=Nouns("columns", "disordered regions", "disordered", "ordered"),
-        # Two repeats of the lattice in a third of the field.
+        # Two periods of the lattice in a third of the field.
         least_field=12.0,
         null=Workflow((*ATOMS, Step("region_mask"))),
         __doc__="Find the regions of a crystal without lattice order.",

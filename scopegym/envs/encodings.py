@@ -1,6 +1,6 @@
-"""Other ways to number the same choices: a whole step per action instead of micro-steps.
+"""Alternative action spaces with a whole step per action instead of micro-steps.
 
-For comparison and for libraries that expect them; micro-steps learn faster.
+They serve comparison, and libraries that need such spaces. Agents learn faster with micro-steps.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from scopegym.artifacts import Array
 from scopegym.envs.actions import Actions
 from scopegym.envs.workflow_env import WorkflowEnv
 
-#: Values per parameter in the flat encoding: five parameters then still give 243 actions.
+#: Values per parameter in the flat encoding: five parameters give 243 actions.
 LEVELS = 3
 
 
 class WholeSteps(gymnasium.Wrapper[dict[str, Array], Any, dict[str, Array], np.int64]):
-    """An environment whose every action is a whole operator step, or stopping.
+    """An environment in which every action is a whole operator step, or stops the episode.
 
-    Wraps a ``WorkflowEnv``, however deeply it is wrapped already; ``info["action_mask"]`` and
-    ``action_masks()`` are in the wrapper's own encoding.
+    Wraps a ``WorkflowEnv`` or another wrapper of one. ``info["action_mask"]`` and
+    ``action_masks()`` use the wrapper's encoding.
     """
 
     @property
     def base(self) -> WorkflowEnv:
-        """The environment of micro-steps below."""
+        """The wrapped environment of micro-steps."""
         env = self.unwrapped
         assert isinstance(env, WorkflowEnv)
         return env
@@ -47,7 +47,7 @@ class WholeSteps(gymnasium.Wrapper[dict[str, Array], Any, dict[str, Array], np.i
 
     @abstractmethod
     def action_masks(self) -> Array:
-        """Which actions are legal now, in the layout that sb3-contrib expects."""
+        """Which actions are legal now, in the layout of sb3-contrib."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -72,9 +72,11 @@ class WholeSteps(gymnasium.Wrapper[dict[str, Array], Any, dict[str, Array], np.i
 
 
 class MultiDiscreteActions(WholeSteps):
-    """The operator (0 stops), then a bin for each parameter that any operator has; those that the
-    chosen one lacks are ignored. Masks are per dimension, so bins are always legal: a parameter of
-    fewer values spreads them over all bins."""
+    """The operator (0 stops), then one bin for each parameter of any operator.
+
+    Parameters that the chosen operator lacks are ignored. Masks are per dimension, so every bin is
+    legal: a parameter with fewer values distributes them over all bins.
+    """
 
     def __init__(self, env: gymnasium.Env[dict[str, Array], np.int64]) -> None:
         super().__init__(env)
@@ -84,7 +86,7 @@ class MultiDiscreteActions(WholeSteps):
         self.action_space = spaces.MultiDiscrete(sizes)
 
     def micro_steps(self, action: Any) -> list[int]:
-        """The operator, and the value that each bin falls on."""
+        """The operator, and the value of each bin."""
         chosen, *bins = map(int, action)
         if chosen == Actions.STOP:
             return [chosen]
@@ -93,7 +95,7 @@ class MultiDiscreteActions(WholeSteps):
         return [chosen, *(self.actions.first_bin + value for value in values)]
 
     def action_masks(self) -> Array:
-        """One mask per dimension, end to end."""
+        """The masks of all dimensions, concatenated."""
         bins = np.ones(self.bins * (self.actions.longest - 1), bool)
         return np.concatenate([self._operators_legal(), bins])
 
@@ -127,6 +129,6 @@ class FlatActions(WholeSteps):
 
 
 def _spread(count: int) -> list[int]:
-    """At most ``LEVELS`` of so many values, ends included."""
+    """Indices of at most ``LEVELS`` of this number of values, ends included."""
     levels = min(LEVELS, count)
     return [round(i * (count - 1) / max(levels - 1, 1)) for i in range(levels)]

@@ -1,7 +1,6 @@
-"""One attempt at a problem, micro-step by micro-step: plain values without a hidden state.
+"""One episode on a problem, micro-step by micro-step, as plain values without hidden state.
 
-The environment plays it for a learning agent, tree search unfolds it, and a policy writes a
-workflow with it.
+The environment, tree search and policies all use it.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from scopegym.limits import Limits, limited
 from scopegym.rewards.base import Score
 from scopegym.workflow import Step, Workflow
 
-#: What an action costs that is not allowed. Masks rule such actions out; an agent without them
-#: should learn to avoid them, and the best score is still worth twenty mistakes.
+#: Penalty of an illegal action. Masks exclude such actions; an agent without masks learns to avoid
+#: them. The best score outweighs twenty penalties.
 ILLEGAL = 0.05
-#: What an operator costs that fails or exceeds its limits.
+#: Penalty of an operator that fails or exceeds its limits.
 FAILED = 0.05
 
 
 @dataclass
 class Stats:
-    """Where the time of steps went [s], and what was done. Differs from run to run."""
+    """Timings of steps [s] and counts. They differ from run to run."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: {"operators": 0.0, "reward": 0.0, "observation": 0.0, "total": 0.0}
@@ -45,8 +44,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Rules:
-    """What can be done in an episode, for how long, and within which limits: by default those of
-    the problem."""
+    """The actions, the horizon and the limits of an episode (default: those of the problem)."""
 
     actions: Actions
     horizon: int
@@ -58,14 +56,14 @@ class Rules:
 
     @property
     def micro_steps(self) -> int:
-        """Micro-steps after which an episode is cut off: only illegal ones reach so far."""
+        """Micro-steps after which an episode is truncated; only illegal actions lead there."""
         return self.horizon * self.actions.longest + 1
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """Where an attempt stands: the steps carried out, their result and its score, and the operator
-    whose parameters are being chosen."""
+    """The state of an episode: the steps so far, their result, its score, and the draft of the next
+    step."""
 
     problem: Problem
     rules: Rules
@@ -79,15 +77,15 @@ class Episode:
     seconds_operators: float = 0.0
     seconds_reward: float = 0.0
     ended: Literal["", "stopped", "cut off"] = ""
-    #: Why the last operator failed, if it did.
+    #: Reason of the last operator's failure, if it failed.
     failure: str = ""
-    #: What the last micro-step earned.
+    #: Reward of the last micro-step.
     reward: float = 0.0
     illegal: bool = False
 
     @classmethod
     def start(cls, problem: Problem, rules: Rules) -> Episode:
-        """Before the first micro-step: nothing is found."""
+        """The state before the first micro-step, without a result."""
         state = State.start(problem.source)
         return cls(problem, rules, state, problem.judge(state))
 
@@ -98,7 +96,7 @@ class Episode:
 
     @property
     def trial(self) -> Trial:
-        """The episode as it stands, told as a trial of its workflow."""
+        """The current episode as a trial of its workflow."""
         seconds = self.seconds_operators, self.seconds_reward
         return Trial(self.workflow, self.score, self.executions, *seconds)
 
@@ -110,8 +108,8 @@ class Episode:
     def play(self, action: int, stats: Stats | None = None) -> Episode:
         """The episode after one micro-step.
 
-        An illegal action changes nothing and costs ``ILLEGAL``; an operator that fails leaves the
-        state as it was and costs ``FAILED``; one that runs earns the change of the score.
+        An illegal action changes nothing and costs ``ILLEGAL``. A failed operator leaves the state
+        unchanged and costs ``FAILED``. Otherwise the reward is the change of the score.
         """
         stats = Stats() if stats is None else stats
         stats.micro_steps += 1

@@ -1,8 +1,7 @@
-"""What an agent sees of an episode: small pictures, and numbers that do not depend on the
-magnification.
+"""The observation of an episode: small pictures, and features independent of the magnification.
 
-Lengths are divided by the prior's spacing, counts by the expected count, so that a policy learned
-at one magnification reads another one alike.
+Lengths are divided by the prior's spacing and counts by the expected count. A policy trained at one
+magnification therefore works at another.
 """
 
 from __future__ import annotations
@@ -25,33 +24,33 @@ from scopegym.rewards.base import Reward
 
 #: Side of the close-up [spacings]: each spacing then takes 8 px of the thumbnail.
 CLOSE_UP = 6.0
-#: Everything an agent reads is cut off here, so that one odd image cannot drown the rest.
+#: Features are clipped here, so that an unusual image cannot dominate the others.
 LIMIT = 5.0
 
 #: Pictures in a thumbnail stack, in order.
 PICTURES = ("input", "input close", "image close", "result", "result close")
-#: Ranks, relative to the expected count, at which the image's own peaks are read off.
+#: Ranks, relative to the expected count, at which heights of the image's peaks are sampled.
 RANKS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
-#: Widths of columns at which they are looked for [spacings].
+#: Column widths of these peaks [spacings].
 WIDTHS = (0.15, 0.22)
-#: Width of the column that the image is matched with [spacings].
+#: Width of the column in the matched filter [spacings].
 COLUMN = 0.22
-#: Sides of the blocks over which the image's contrast is averaged [spacings].
+#: Sides of the blocks for averages of the image [spacings].
 BLOCKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-#: An image's percentiles and statistics are taken from about this many pixels.
+#: Approximate number of pixels for percentiles and statistics of an image.
 PIXELS = 2**14
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Turns an episode into arrays; the layout follows from the rules and the reward."""
+    """Converts an episode to arrays; rules and reward determine the layout."""
 
     rules: Rules
     reward: Reward
 
     @cached_property
     def kinds(self) -> tuple[type[Artifact], ...]:
-        """The kinds that the operators can make beside images, in the operators' order."""
+        """The output kinds of the operators except images, in the operators' order."""
         made = (operators[name].output for name in self.rules.actions.operators)
         return tuple(kind for kind in dict.fromkeys(made) if kind is not Image)
 
@@ -64,7 +63,7 @@ class Observer:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each number of the features is."""
+        """The name of each feature."""
         actions, terms = self.rules.actions, self.reward.weights
         return (
             *(f"prior {name}" for name in PRIOR_NAMES),
@@ -87,7 +86,7 @@ class Observer:
 
     @property
     def of_problem(self) -> slice:
-        """The features that belong to the problem and not to what was done with it."""
+        """The features of the problem, which do not change during an episode."""
         return slice(0, len(PRIOR_NAMES) + len(IMAGE_NAMES))
 
     def thumbnails(self, episode: Episode) -> Array:
@@ -162,7 +161,7 @@ def _in_units(op: str, values: tuple[Any, ...]) -> list[float]:
     return [space.to_unit(value) for space, value in zip(spaces, values, strict=False)]
 
 
-# What is seen of a problem ------------------------------------------------------------------------
+# Features of a problem ----------------------------------------------------------------------------
 
 PRIOR_NAMES = (
     "log scale",
@@ -211,7 +210,7 @@ IMAGE_NAMES = (
 
 
 def statistics(artifact: Artifact, prior: Prior) -> Array:
-    """An artifact as a fixed number of figures, free of the magnification."""
+    """An artifact as a fixed number of figures that do not depend on the magnification."""
     if isinstance(artifact, Image):
         return image_statistics(artifact, prior)
     return described(artifact).statistics(artifact, prior)
@@ -238,8 +237,8 @@ def image_statistics(image: Image, prior: Prior) -> Array:
 
 
 def _pixel_noise(pixels: Array) -> float:
-    """Standard deviation of what differs from pixel to pixel: second differences along both axes
-    vanish on anything smooth (Immerkaer 1996)."""
+    """Standard deviation of the noise, from second differences along both axes, which vanish on
+    smooth images (Immerkaer 1996)."""
     import cv2
 
     rough = cv2.filter2D(pixels, cv2.CV_32F, _ROUGH, borderType=cv2.BORDER_REFLECT)
@@ -266,8 +265,11 @@ def _laplacian(pixels: Array, sigma: float) -> Array:
 
 
 def _profile(response: Array, prior: Prior) -> Array:
-    """Values of the response's own maxima at ``RANKS``, 0 beyond the last: in the units of the
-    detector's threshold, so that the one which finds the expected number can be read off."""
+    """Heights of the response's maxima at ``RANKS``, 0 beyond the last.
+
+    They have the unit of the detector's threshold, so they show which threshold finds the expected
+    count.
+    """
     import cv2
 
     apart = 2 * max(1, round(0.25 * prior.scale_px)) + 1
@@ -287,13 +289,13 @@ def whole(shape: tuple[int, int]) -> View:
 
 
 def close_up(shape: tuple[int, int], scale_px: float) -> View:
-    """The middle ``CLOSE_UP`` spacings of a field, or what there is of them."""
+    """The central ``CLOSE_UP`` spacings of a field, or the whole field if it is smaller."""
     height, width = (min(n, max(2, round(CLOSE_UP * scale_px))) for n in shape)
     return ((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 
 
 def picture(artifact: Artifact, view: View) -> Array:
-    """A thumbnail of part of an artifact, uint8 ``[SIDE, SIDE]``; blank for what has no place."""
+    """A thumbnail of part of an artifact, uint8 ``[SIDE, SIDE]``; blank if it has no positions."""
     if isinstance(artifact, Image):
         return image_picture(artifact, view)
     return described(artifact).thumbnail(artifact, view)

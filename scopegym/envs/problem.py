@@ -1,4 +1,4 @@
-"""A task says what may be done and what counts; a problem is a task on one calibrated image."""
+"""Tasks (allowed operators and reward) and problems (a task on one calibrated image)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scopegym.workflow import Step, Workflow, starting
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in the task's workflows, to be filled by one of a few operators, or left empty."""
+    """A position in the task's workflows: one of a few operators, or none if optional."""
 
     name: str
     operators: tuple[str, ...]
@@ -38,8 +38,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Nouns:
-    """What a task's answers are called, in the plural: what the prior counts; and of a map on a
-    background its regions, and what is ``inside`` and ``outside`` of them."""
+    """Plural nouns for a task's answers: the counted objects; for a map with background also the
+    regions, and names for their ``inside`` and ``outside``."""
 
     counted: str = "points"
     region: str = "regions"
@@ -49,16 +49,16 @@ class Nouns:
 
 @dataclass(frozen=True)
 class Task:
-    """Operators allowed, reward, horizon [operator executions per episode], the workflow that an
-    expert would try first, and a sampler of training problems.
+    """Allowed operators, reward, horizon [operator executions per episode], the expert's first
+    workflow, and a sampler of training problems.
 
-    ``slots`` give search its structure: one operator per slot, in this order. ``tuned`` names the
-    parameters that matter most, as ``operator.parameter``, most important first. ``least_field``
-    is the shorter side that an image must have [spacings]. ``null`` is the workflow that finds
-    nothing, where that is an answer: what is chosen has to beat it. Values that differ by no more
-    than ``tie`` are the same. ``few`` operator executions are a proposal; more is a search.
-    ``adversaries`` make wrong answers for an audit, beside those of the kind of answer. ``takes``
-    says whether a problem has one image or the frames of a stack.
+    ``slots`` are the structure of a search: one operator per slot, in this order. ``tuned`` names
+    the most important parameters as ``operator.parameter``, in order of importance. ``least_field``
+    is the least shorter side of an image [spacings]. ``null`` is the workflow of an empty answer,
+    if that is a valid answer; the chosen workflow must score higher. Values that differ by at most
+    ``tie`` are equal. Up to ``few`` operator executions are a proposal, more are a search.
+    ``adversaries`` make wrong answers for an audit, in addition to those of the kind of answer.
+    ``takes`` is the input of a problem: one image or the frames of a stack.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Task:
     least_field: float = 2.0
     null: Workflow | None = None
     nouns: Nouns = Nouns()
-    #: A rank in ``image_evidence`` is known to half a per cent.
+    #: The uncertainty of a rank in ``image_evidence`` is 0.5 %.
     tie: float = 0.005
     few: int = 5
     adversaries: tuple[Adversary, ...] = ()
@@ -81,12 +81,12 @@ class Task:
 
     @property
     def kind(self) -> Kind[Any]:
-        """What there is to say of its answers."""
+        """The description of its kind of answer."""
         return described(self.answer)
 
     @property
     def answer(self) -> type[Artifact]:
-        """The kind of artifact that answers the task: what the expert's workflow ends in."""
+        """The kind of artifact that answers the task: the last output of the expert's workflow."""
         return self.expert.steps[-1].operator.output
 
     @property
@@ -95,9 +95,9 @@ class Task:
         return tuple(dict.fromkeys(name for slot in self.open_slots for name in slot.operators))
 
     def completed(self, workflow: Workflow) -> Workflow:
-        """The workflow with the expert's step for every obligatory slot that it leaves empty.
+        """The workflow, with the expert's step in every mandatory slot that was empty.
 
-        Such a slot is one whose use the reward cannot see, or without which there is no answer.
+        A slot is mandatory if the reward cannot measure its effect, or if the answer needs it.
         """
         done = {step.op for step in workflow}
         missing = [
@@ -108,8 +108,8 @@ class Task:
 
     @property
     def open_slots(self) -> tuple[Slot, ...]:
-        """The slots, with operators that asked for this task (plug-ins) each in the first slot
-        whose operators read and give the same kinds."""
+        """The slots, including operators of plug-ins that name this task. Each is in the first slot
+        whose operators read and return the same kinds."""
         waiting = [
             o
             for o in operators.values()
@@ -125,14 +125,14 @@ class Task:
         for operator in waiting:
             read = " and ".join(kind.__name__ for kind in operator.inputs)
             raise ScopegymError(
-                f"The operator '{operator.name}' asks to be an action of task {self.name}, but no "
-                f"slot of it reads {read} and gives {operator.output.__name__}."
+                f"The operator '{operator.name}' names task {self.name}, but no slot of this task "
+                f"reads {read} and gives {operator.output.__name__}."
             )
         return tuple(opened)
 
 
 class _Tasks(Registry[Task]):
-    """The tasks, each also an environment of Gymnasium under its id."""
+    """The tasks. Each is also a Gymnasium environment under its id."""
 
     def __init__(self) -> None:
         super().__init__("task")
@@ -141,7 +141,7 @@ class _Tasks(Registry[Task]):
     def add(self, entry: Task) -> Task:
         import gymnasium
 
-        # The module that registers it: another one must not take a task's place.
+        # The registering module: another module must not replace a task.
         home = sys._getframe(1).f_globals["__name__"]
         if entry.name in self and self._homes[entry.name] != home:
             raise ScopegymError(
@@ -170,22 +170,25 @@ registry: Registry[Task] = _Tasks()
 
 
 def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
-    """Run plug-ins. Raises ScopegymError when one fails, or when one of their operators asks for a
-    task that does not exist, or that has no slot for it."""
+    """Run plug-ins.
+
+    Raises ScopegymError when one fails, or when an operator names a task that does not exist or has
+    no slot for it.
+    """
     load_files(files)
     for operator in operators.values():
         for name in operator.tasks:
             registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
 
 
-#: What judging a result raises when the result is at fault and not the reward: it takes too much,
-#: or a frame of it, which is computed when it is asked for, fails.
+#: Errors during scoring that the result causes, not the reward: it exceeds a limit, or the
+#: computation of one of its frames fails.
 AT_FAULT = (LimitExceededError, MemoryExceededError, FrameError)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One workflow tried: its score, cost and failure if it failed."""
+    """One tested workflow: score, cost, and the reason if it failed."""
 
     workflow: Workflow
     score: Score
@@ -198,10 +201,10 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One calibrated image, what physics expects of it, and the task.
+    """One calibrated image, its prior and the task.
 
-    ``reward`` replaces the task's own where given. ``limits`` are what each step of a workflow,
-    and each judgement of a trial, may take; by default they grow with the image.
+    ``reward`` replaces the task's own if given. ``limits`` bound the time and memory of each step
+    and of each scoring; by default they grow with the image.
     """
 
     micrograph: Micrograph
@@ -234,7 +237,7 @@ class Problem:
         return starting(self.micrograph).source
 
     def check(self) -> None:
-        """Raise ScopegymError when nothing can be found: no contrast, or too small a field."""
+        """Raise ScopegymError for an image without contrast and for too small a field."""
         source: Source | Frames[Source] = self.source  # refuses an image without contrast
         if isinstance(source, Frames):
             source[0]
@@ -252,7 +255,7 @@ class Problem:
         return workflow.run(self.micrograph, self.prior, cache=self.cache, limits=self.limits)
 
     def judge(self, state: State) -> Score:
-        """The score of a state, taken from the cache where the same results were judged before."""
+        """The score of a state, from the cache if the same results were scored before."""
         read = (
             state.get(kind)
             for term in self.reward.terms
@@ -267,11 +270,11 @@ class Problem:
             )
 
     def essential(self, workflow: Workflow) -> Workflow:
-        """The steps that the answer and its score are made from, without those whose results were
-        replaced before anything read them."""
+        """The steps that affect the answer or its score. Steps whose results were replaced before
+        any use are removed."""
 
         def one(kind: type[Any]) -> type[Any]:
-            """The kind itself; of frames, what they hold: an operator gives both."""
+            """The kind itself; for frames, the kind that they hold."""
             return kind.kind if issubclass(kind, Frames) else kind
 
         read = (kind for term in self.reward.terms for kind in term.inputs)
@@ -286,8 +289,10 @@ class Problem:
         return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
-        """Carry out and judge a workflow, each step and the judgement within the limits. One that
-        fails is recorded, with the worst score; so is a judgement that exceeds its limits."""
+        """Run and score a workflow; the limits hold for each step and for the scoring.
+
+        A failed workflow is recorded with the worst score, and so is a scoring beyond its limits.
+        """
         start = time.perf_counter()
         state, score, failure = None, self.reward.worst, None
         try:

@@ -1,4 +1,4 @@
-"""The environment in which a workflow is written down micro-step by micro-step."""
+"""The environment: an agent writes a workflow micro-step by micro-step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
 from scopegym.sample.estimation import estimate_prior
 
-#: What an episode can be about: a problem, or an image whose prior is then estimated.
+#: Input of an episode: a problem, or an image, whose prior is then estimated.
 Picture = Problem | Micrograph | str | Path
 #: A sampler of training problems.
 Sampler = Callable[[np.random.Generator], Problem]
@@ -39,14 +39,15 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
     result close) and ``features`` float32 (see ``unwrapped.observer.names``). Reward: the change of
     the score when an operator has run. ``info``: ``action_mask`` bool ``[actions]``, ``score``
     with its value and terms, ``failure`` and ``illegal`` of the last micro-step. Timings and cache
-    hits, which differ from run to run, are on ``unwrapped.stats``.
+    hits are in ``unwrapped.stats``; they differ from run to run.
 
-    ``images`` are problems, micrographs or files (whose spacing and count are then estimated), or
-    a function from a random generator to a problem; by default the task's own simulated images.
-    ``reset(options={"image": ...})`` takes any of these too, or an index into ``images``.
+    ``images`` are problems, micrographs or files, or a function from a random generator to a
+    problem; by default the task's simulated images. Spacing and count of micrographs and files are
+    estimated. ``reset(options={"image": ...})`` takes any of these too, or an index into
+    ``images``.
     """
 
-    # Gymnasium declares it as an attribute of instances and reads it off the class.
+    # Gymnasium declares it as an attribute of instances but reads it from the class.
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012
 
     def __init__(
@@ -93,7 +94,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Begin an episode on the image of ``options["image"]``, or on one drawn at random."""
+        """Begin an episode on the image in ``options["image"]``, or on a random one."""
         super().reset(seed=seed)
         self.stats.episodes += 1
         image = None if options is None else options.get("image")
@@ -124,7 +125,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         return self._running.mask.copy()
 
     def render(self) -> Array | None:
-        """A picture of where the episode stands, uint8 ``[H, W, 3]``."""
+        """A picture of the current state of the episode, uint8 ``[H, W, 3]``."""
         if self.render_mode is None:
             return None
         from scopegym.envs.rendering import render

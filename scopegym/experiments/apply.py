@@ -1,4 +1,4 @@
-"""Apply a policy to many images, over many processes, so that a run can be killed and continued."""
+"""Apply a policy to many images in many processes. A killed run can be continued."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from scopegym.workers.pool import CALL_SECONDS
 from scopegym.workflow import Workflow, versions
 
 RESULT, TABLE = "result.json", "results.parquet"
-#: Features named in a verdict.
+#: Most features named in a verdict.
 NAMED = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image. It travels to the workers."""
+    """The settings for every image, which are sent to the workers."""
 
     policy: Policy
     sample: Sample
     refine: int = 0
     seed: int = 0
     plugins: tuple[PluginFile, ...] = ()
-    #: Where heavy operators run; the results are the same within 1e-4.
+    #: Device of heavy operators; results agree within 1e-4.
     device: str = "cpu"
 
     @property
     def run(self) -> dict[str, Any]:
-        """The settings that results depend on beside the image, as plain values."""
+        """The settings that, beside the image, determine results, as plain values."""
         return {
             "policy": self.policy.key,
             **self.sample.to_dict(),
@@ -67,7 +67,7 @@ class Job:
 @dataclass(frozen=True)
 class Applied:
     """The result of one image, or of one of the ``frames`` of a stack: its score and the files to
-    write; or why there is none."""
+    write; or the reason of a failure."""
 
     image: str
     frame: int = 0
@@ -83,7 +83,7 @@ class Applied:
 
 
 class Applier:
-    """Applies a policy; lives in a worker."""
+    """Applies a policy, in a worker."""
 
     def __init__(self, job: Job) -> None:
         one_thread()
@@ -105,7 +105,7 @@ class Applier:
             identity = {"image": name, "frame": frame, "frames": frames, "file": stamp}
             with devices.using(self.job.device):
                 score, files = self._results(self.images[frame], identity)
-        except Exception as error:  # one bad image must not end a run over thousands
+        except Exception as error:  # one bad image must not end a run over many
             kind = "" if isinstance(error, ScopegymError | OSError) else f"{type(error).__name__}: "
             return Applied(name, frame, frames, error=f"{kind}{error}")
         return Applied(name, frame, frames, score, files)
@@ -163,7 +163,7 @@ class Applier:
 
 
 def doubts(policy: Policy, problem: Problem, expectation: Expectation, trial: Trial) -> list[str]:
-    """Why a result should be looked at twice; empty where nothing speaks against it."""
+    """Reasons to check a result; empty if there are none."""
     reasons = []
     least = policy.spec["validation"].get("low_score", 0.0)
     if trial.score.value < least:
@@ -194,11 +194,10 @@ def apply(
 ) -> Applications:
     """Apply a policy to image files and write one folder of results for each, and a table of all.
 
-    A stack has a folder for every frame in it, numbered from ``0000``. What ``out`` holds already
-    of the same run is kept, and is in the table. A worker that takes longer than ``seconds`` for an
-    image is replaced. ``on_result`` hears of every result and how many
-    there will be. Raises ScopegymError when ``out`` belongs to another run, and when the results of
-    an image would take the place of something that this run did not make.
+    A stack has one folder per frame, numbered from ``0000``. Results of the same run in ``out`` are
+    kept and included in the table. A worker that needs more than ``seconds`` for an image is
+    replaced. ``on_result`` is called with every result and the total number. Raises ScopegymError
+    when ``out`` belongs to another run, and when results would replace files of another origin.
     """
     output = Output(Path(out), "apply", job.run)
     output.claim([TABLE], folders=images)
@@ -225,7 +224,7 @@ def apply(
         try:
             result: Applied = future.result()
         except WorkerDied as death:
-            result = Applied(name, frame, error=f"It ended its worker: {death}.")
+            result = Applied(name, frame, error=f"Its worker process failed: {death}.")
         except ScopegymError as error:  # a file that does not reach the worker
             result = Applied(name, frame, error=str(error))
         if result.error:
@@ -247,8 +246,8 @@ def apply(
 
 @dataclass(frozen=True)
 class Applications:
-    """How a run over many images went: why images ``failed``, by name, and the paths under which
-    former results are ``kept`` that somebody had changed or added to."""
+    """Summary of a run over many images: reasons of images that ``failed``, by name, and the new
+    paths of former results that were changed by somebody and therefore ``kept``."""
 
     failed: Mapping[str, str]
     kept: tuple[str, ...] = ()
@@ -259,8 +258,8 @@ Task = tuple[str, Parcel, int, tuple[int, ...]]
 
 
 def _missing(output: Output, name: str, path: Path) -> list[Task]:
-    """The frames of an image that have no result of its file as it is now: the first one where
-    none has, as nothing is known of the others yet."""
+    """The frames of an image without a result for its current file. If no frame has one, only the
+    first, because the number of frames is not known yet."""
     file = Parcel(path)
     try:
         stamp = file_stamp(path)
@@ -272,8 +271,8 @@ def _missing(output: Output, name: str, path: Path) -> list[Task]:
 
 
 def _make_room(result: Applied, output: Output) -> Path | None:
-    """Take away what an image has left of a former state of its file, and make the folder that the
-    frames of a stack go into. Gives the path of what had to be kept."""
+    """Remove results of a former version of an image file, and make the folder for the frames of a
+    stack. Returns the new path of results that had to be kept."""
     folder = output.folder / result.image
     stamp = json.loads(result.files[RESULT])["file"]
     outdated = any(row["file"] != stamp for row in _rows(output, result.image))
@@ -286,20 +285,20 @@ def _make_room(result: Applied, output: Output) -> Path | None:
 
 
 def _write(result: Applied, output: Output) -> Path | None:
-    """Write the files of a result. Gives the path of a former one that had to be kept."""
+    """Write the files of a result. Returns the new path of a former result that had to be kept."""
     folder = output.folder / result.image
     place = folder / f"{result.frame:04d}" if result.frames > 1 else folder
     return commit(place, result.files, output)
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:
-    """Size [bytes] and time of change [ns] of a file: a changed image is done anew."""
+    """Size [bytes] and modification time [ns] of a file: a changed image is processed again."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 def _rows(output: Output, name: str) -> list[dict[str, Any]]:
-    """The results of an image or of a stack's frames that are there, in order."""
+    """The existing results of an image or of a stack's frames, in order."""
     folder = output.folder / name
     numbered = folder.glob("[0-9]*") if folder.is_dir() else ()
     read = (_row(place, output) for place in (folder, *numbered))
@@ -309,7 +308,7 @@ def _rows(output: Output, name: str) -> list[dict[str, Any]]:
 
 
 def _row(folder: Path, output: Output) -> dict[str, Any] | None:
-    """The result in a folder of this run, None where there is none that is whole."""
+    """The result in a folder of this run, None without a complete one."""
     manifest = manifest_of(folder, output)
     if manifest is None or not manifest.wrote(folder / RESULT):
         return None
@@ -330,7 +329,7 @@ def write_summary(output: Output) -> None:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """How many images have results, of which verdict, and their mean score."""
+    """Number of images with results, by verdict, and their mean score."""
     import pandas as pd
 
     table = pd.read_parquet(out / TABLE)

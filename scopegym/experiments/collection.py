@@ -1,4 +1,4 @@
-"""Many images at once: which files are meant, and what is asked of each."""
+"""Many images at once: the selection of files, and the problem of each image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from scopegym.sample import Expectation, Sample
 
 
 def images_in(path: Path, sample: Sample) -> Sequence[Micrograph]:
-    """The image in a file, or the frames of a stack, at the pixel size that is stated. Frames are
-    read when they are asked for."""
+    """The image in a file, or the frames of a stack, with the stated pixel size. Frames are read on
+    demand."""
     return load(path, sample.pixel_size).images
 
 
 def problem_of(
     micrograph: Micrograph, sample: Sample, task: Task, reward: Reward
 ) -> tuple[Problem, Expectation]:
-    """What is asked of one image, and where its prior comes from."""
+    """The problem of one image, and the source of its prior."""
     micrograph = sample.calibrated(micrograph)
     expectation = sample.expect(micrograph, counted="count" in reward.needs)
     problem = Problem(micrograph, expectation.prior, task, reward)
@@ -33,17 +33,17 @@ def problem_of(
 
 
 def files(arguments: Iterable[str | Path]) -> dict[str, Path]:
-    """The image files that are meant by files, folders (their images, not deeper) and patterns, by
-    the name that results will go under.
+    """The image files selected by files, folders (without subfolders) and patterns, by the name of
+    their results.
 
-    Raises ScopegymError when a file or folder does not exist, when a folder or pattern holds no
-    image, and when two files cannot be told apart by their names and folders.
+    Raises ScopegymError when a file or folder does not exist, when a folder or pattern has no
+    image, and when two files would have the same result name.
     """
     meant = (path for argument in arguments for path in _meant(argument))
     found = list({path.resolve(): path for path in meant}.values())
     if not found:
         raise ScopegymError("No image is given.")
-    # Some file systems take no notice of capitals.
+    # Some file systems ignore case.
     shared = Counter(path.name.casefold() for path in found)
     named: dict[str, Path] = {}
     for path in found:

@@ -1,7 +1,7 @@
-"""Output folders: what a command wrote, it may replace; everything else in them stays.
+"""Output folders: a command may replace the files it wrote; all other files stay.
 
-Every folder carries a manifest that names the command, the run and the hash of each file. Files
-appear together: they are made in a scratch folder and moved in when all are there.
+Every folder has a manifest with the command, the run and the hash of each file. Files are made in a
+scratch folder and moved together when all are complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scopegym.frozen import FrozenDict
 from scopegym.plain import read_bytes, read_json
 from scopegym.version import __version__
 
-#: The file that makes a folder ours.
+#: The manifest, which marks a folder of scopegym.
 MANIFEST = "scopegym-manifest.json"
 #: Scratch folders; the number of the process and the host follow, so that a later run can tell
 #: which are left over.
@@ -45,15 +45,14 @@ _REFUSED = {
 }
 
 
-#: What stands for a content that is too long to show.
+#: Placeholder for a content that is too long to show.
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Who wrote a folder: the ``command``, the settings of its ``run`` where results of several
-    must not mix, and the SHA-256 of every file. ``former`` holds what a write in progress
-    replaces."""
+    """The origin of a folder: the ``command``, the settings of its ``run`` if runs must not mix,
+    and the SHA-256 of every file. ``former`` holds the files that a write in progress replaces."""
 
     command: str
     run: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({}))
@@ -62,7 +61,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
-        """The manifest of a folder, None where there is none that is valid."""
+        """The manifest of a folder, None without a valid one."""
         path = folder / MANIFEST
         try:
             if path.is_symlink():
@@ -79,7 +78,7 @@ class Manifest:
         return cls(command, run, files, former)
 
     def write(self, folder: Path) -> None:
-        """Put the manifest into a folder, in the place of a former one by one rename."""
+        """Write the manifest into a folder; one rename replaces a former manifest."""
         plain: dict[str, Any] = {"scopegym": __version__, "command": self.command}
         plain |= {"run": dict(self.run), "files": dict(sorted(self.files.items()))}
         if self.former:
@@ -98,8 +97,8 @@ class Manifest:
 class Output:
     """A folder that ``command`` writes results into.
 
-    ``run`` are the settings that results depend on, as plain values, for a command that adds to
-    what is there; a command without them begins anew.
+    ``run`` are the settings that determine results, as plain values, for a command that adds to
+    existing results. A command without them replaces all its results.
     """
 
     folder: Path
@@ -129,7 +128,7 @@ class Output:
                 pass  # a killed run is known by its manifest
 
     def adopt(self, name: str) -> None:
-        """Take a file for one of this command's, as the user says that it is."""
+        """Treat a file as one of this command's, because the user says so."""
         manifest, path = self._manifest(), self.folder / name
         if not manifest.wrote(path):
             Manifest(self.command, self.run, {**manifest.files, name: _hash(path)}).write(
@@ -184,7 +183,7 @@ class Output:
         return former
 
     def _refuse(self, manifest: Manifest, names: Set[str]) -> None:
-        """Raise ScopegymError when a name is taken by something that is not ours to replace."""
+        """Raise ScopegymError when something else than this command's file has the name."""
         if os.path.lexists(self.folder / MANIFEST) and Manifest.read(self.folder) is None:
             raise _foreign(self.folder / MANIFEST, "is not one of scopegym's")
         for name in sorted(names - manifest.files.keys() - manifest.former.keys()):
@@ -231,13 +230,13 @@ def retire(target: Path, output: Output) -> Path | None:
 
 
 def refuse_foreign(target: Path, output: Output) -> None:
-    """Raise ScopegymError when there is something at ``target`` that this run did not make."""
+    """Raise ScopegymError when ``target`` exists and this run did not make it."""
     if os.path.lexists(target) and manifest_of(target, output) is None:
         raise _foreign(target, "exists and was not written by this run")
 
 
 def manifest_of(folder: Path, output: Output) -> Manifest | None:
-    """The manifest of a folder that carries the mark of this run, None of any other."""
+    """The manifest of a folder of this run, None for any other folder."""
     manifest = None if folder.is_symlink() else Manifest.read(folder)
     if manifest is None or (manifest.command, manifest.run) != (output.command, output.run):
         return None
@@ -245,7 +244,7 @@ def manifest_of(folder: Path, output: Output) -> Manifest | None:
 
 
 def _is_own(folder: Path, output: Output) -> bool:
-    """Whether a folder holds nothing but unchanged files and folders of this run."""
+    """Whether a folder holds only unchanged files and folders of this run."""
     manifest = manifest_of(folder, output)
     return manifest is not None and all(
         path.name == MANIFEST or (_is_own(path, output) if path.is_dir() else manifest.wrote(path))
@@ -254,7 +253,7 @@ def _is_own(folder: Path, output: Output) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder that is our own. A file that somebody adds meanwhile keeps it alive."""
+    """Remove a folder of this run. It stays if somebody adds a file meanwhile."""
     manifest = Manifest.read(folder)
     assert manifest is not None
     for name in manifest.files:
@@ -287,7 +286,7 @@ def _difference(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _are_hashes(plain: Any) -> bool:
-    """Whether these are hashes of files in one folder: a name that leads elsewhere is none."""
+    """Whether these are hashes of files in one folder; names outside of it are refused."""
     return isinstance(plain, dict) and all(
         name not in ("", "..") and name == Path(name).name and isinstance(value, str)
         for name, value in plain.items()
@@ -300,7 +299,7 @@ def _hash(path: Path) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest one above that is there."""
+    """The folder itself, or its nearest existing parent."""
     return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
 
 
@@ -313,7 +312,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Raise ScopegymError for what keeps a folder from being written to."""
+    """Turn errors of writing to a folder into ScopegymError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What was chosen where: maps of scores, operators and parameters over a grid of windows."""
+"""Maps of scores, operators and parameters over a grid of windows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of numbers, which all kinds of colour vision can order.
+#: Colour map of numbers, ordered for all types of colour vision.
 COLOURS = "cividis"
 #: Maps beside each other in the picture, the width of each, and the height of its title [inches].
 ABREAST, WIDTH, TITLE = 4, 2.6, 0.7

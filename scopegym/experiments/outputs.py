@@ -1,4 +1,4 @@
-"""What is written down: tables, pictures, the recipe."""
+"""Output files: tables, pictures, the recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import Result
 from scopegym.experiments.windows import Windowed
 
-#: What ``solve`` and ``run`` may write beside the tables of an answer.
+#: Files of ``solve`` and ``run`` beside the tables of an answer.
 PAGES = (
     "result.json",
     "workflow.yaml",
@@ -27,14 +27,14 @@ PAGES = (
 
 
 def result_files() -> set[str]:
-    """What ``solve`` and ``run`` may write for any task."""
+    """All possible files of ``solve`` and ``run``, for any task."""
     return {*PAGES, *(name for kind in kinds.values() for name in kind.files)}
 
 
 def write_result(result: Result, folder: str | Path) -> None:
     """Write ``result.json``, ``workflow.yaml``, the table of the answer, ``overlay.png``,
     ``front.png`` and ``report.html``; for windows, ``windows.png`` too. They replace those of a
-    former search. Raises ScopegymError where the folder holds files of anybody else."""
+    former search. Raises ScopegymError if the folder holds other files of these names."""
     from scopegym.experiments.maps import write_maps
     from scopegym.experiments.pictures import write_front, write_overlay
     from scopegym.experiments.report import write_report

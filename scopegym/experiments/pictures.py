@@ -1,4 +1,4 @@
-"""Pictures of a result: the image with what was found, and the Pareto front."""
+"""Pictures of a result: the image with its answer, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Grey levels: these percentiles become black and white, so that a few hot pixels hide nothing.
+#: Percentiles that become black and white; they exclude a few hot pixels.
 CONTRAST_PERCENTILES = (0.5, 99.5)
 #: An overlay is enlarged by the whole number that makes its longer side at least this [px].
 OVERLAY_PX = 900
-#: Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008).
+#: Colours that are distinct for all types of colour vision (Okabe and Ito, 2008).
 BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#8c8c8c"
 #: Distances from the ideal, in shares of a term's range, that an axis labels.
 TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -37,7 +37,7 @@ PICKS: dict[Pick, tuple[str, str]] = {
 
 
 def write_overlay(result: Result, path: str | Path) -> None:
-    """Write the image with what the chosen workflow found as PNG."""
+    """Write the image with the answer of the chosen workflow as PNG."""
     draw_overlay(result).savefig(path, format="png", metadata={"Software": None})
 
 
@@ -47,9 +47,9 @@ def write_front(result: Result, path: str | Path) -> None:
 
 
 def draw_overlay(result: Result) -> Figure:
-    """Draw the image with what was found on it, and a scale bar if the scale is known.
+    """Draw the answer over the image, with a scale bar if the scale is known.
 
-    The picture is the image enlarged by a whole number, so every pixel of it can be seen.
+    The image is enlarged by an integer factor, so every pixel is visible.
     """
     from matplotlib.figure import Figure
 
@@ -93,7 +93,7 @@ def _draw_scale_bar(axes: Axes, shape: tuple[int, int], zoom: int, pixel_size_nm
 def draw_front(result: Result) -> Figure:
     """Draw all trials and the Pareto front in the two terms that conflict most.
 
-    With more than two terms a trial of the front may look beaten here: it wins in another term.
+    With more than two terms a trial of the front can look dominated here: it is better in another.
     """
     from matplotlib.figure import Figure
 
@@ -138,8 +138,8 @@ def _places(trials: list[Trial], x: Axis, y: Axis) -> tuple[list[float], list[fl
 class Axis:
     """A term, or the value, as the axis of a plot.
 
-    Places go with the square root of the distance from the ideal, which spreads out what is good:
-    an error of 0.01 lies a tenth of the axis away from 0.
+    Positions are proportional to the square root of the distance from the ideal, which enlarges the
+    range of good trials: an error of 0.01 lies a tenth of the axis from 0.
     """
 
     name: str

@@ -21,7 +21,7 @@ from scopegym.rewards.base import Reward
 from scopegym.sample.sample import resolvable
 from scopegym.workflow import Recipe
 
-#: Scores this close are the same; other library versions differ in the last digits.
+#: Largest difference of equal scores; library versions differ in the last digits.
 SAME_SCORE = 1e-4
 #: A table is no larger than this [bytes].
 LARGEST_TABLE = 16 * 2**20
@@ -119,7 +119,7 @@ class Replay(Outcome):
 
     @property
     def agrees(self) -> bool:
-        """True when the recorded score came out again on the recorded image, and a table's too."""
+        """True when the recorded image gives the recorded score again, and also a table's score."""
         stated = self.recorded if self.stated is None else self.stated
         return (
             self.same_image
@@ -146,9 +146,9 @@ class Replay(Outcome):
 def replay(recipe: Recipe, micrograph: Micrograph, stated: float | None = None) -> Replay:
     """Carry out a recipe on an image and score it with the recipe's reward and prior.
 
-    ``stated`` is a score to compare with beside the recipe's own.
-    On another image the prior moves along: lengths with the pixel size, the count with the area.
-    Raises ScopegymError when the recipe lacks what that needs, or when the workflow fails.
+    ``stated`` is a further score to compare with. On another image the prior is adapted: lengths
+    scale with the pixel size, the count with the area. Raises ScopegymError when the recipe lacks
+    required entries, or when the workflow fails.
     """
     if recipe.prior is None or not isinstance(recipe.recorded.get("task"), str):
         raise ScopegymError("The recipe names no task or no prior, so it cannot be replayed.")
@@ -177,8 +177,8 @@ def transferred(prior: Prior, image: dict[str, Any], micrograph: Micrograph) -> 
     old_size, new_size = image.get("pixel_size_nm"), micrograph.pixel_size_nm
     if (old_size is None) != (new_size is None):
         raise ScopegymError(
-            f"'{micrograph.name}' and the recipe's image are not both calibrated, so lengths "
-            "cannot be carried over; give a pixel size."
+            f"'{micrograph.name}' or the recipe's image has no pixel size, so lengths cannot be "
+            "converted; give a pixel size."
         )
     zoom = 1.0 if old_size is None or new_size is None else float(old_size) / new_size
     try:

@@ -1,4 +1,4 @@
-"""Search on one problem, choose from what was found, and say how it went."""
+"""Search on one problem, choice among the trials, and a summary."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from scopegym.sample import Expectation
 from scopegym.sample.calibration import Calibration
 from scopegym.workflow import Workflow
 
-#: Operator executions spent where the user names no budget.
+#: Default budget [operator executions].
 DEFAULT_BUDGET = 120
 
 
 @dataclass(frozen=True, eq=False)
 class Result(Outcome):
-    """What a search found on one image, and how."""
+    """The result of a search on one image."""
 
     problem: Problem
     agent: str
@@ -53,7 +53,7 @@ class Result(Outcome):
 
     @property
     def evaluations(self) -> int:
-        """How many workflows were tried."""
+        """Number of tested workflows."""
         return len(self.trials)
 
     @property
@@ -63,12 +63,12 @@ class Result(Outcome):
 
     @property
     def way(self) -> str:
-        """How the result came about, in a line."""
+        """The origin of the result in one line."""
         return str(self.chosen.workflow)
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What a recipe needs beside the workflow."""
+        """The entries of a recipe beside the workflow."""
         return {}
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,9 +107,9 @@ def search(
     on_trial: Callable[[Trial], None] | None = None,
     first: Sequence[Workflow] = (),
 ) -> Result:
-    """Spend the budget on a problem and choose from what was found.
+    """Spend the budget on a problem and choose one of the trials.
 
-    The workflows ``first`` are tried before the agent's, at the cost of the same budget.
+    The workflows ``first`` are tested before the agent's, within the same budget.
     """
     problem.check()
     start = time.perf_counter()
@@ -172,8 +172,8 @@ def break_ties(trials: Sequence[Trial], best: Trial, expert: Workflow, tie: floa
     """Of the trials whose value is within ``tie`` of the best one's, the one that differs in the
     fewest steps from what an expert would do; of several, the first.
 
-    The reward is blind to some differences, such as those at the border. Where it does not decide,
-    no step is added or changed.
+    The reward does not see some differences, such as those at the border. Among equal values, steps
+    that differ from the expert's are avoided.
     """
     tied = [t for t in trials if t.failure is None and best.score.value - t.score.value <= tie]
     return min(tied, key=lambda trial: len({*trial.workflow} ^ {*expert}))
@@ -194,7 +194,7 @@ def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:
     return doubts
 
 
-#: Below this score at least one physical claim fails by half.
+#: Below this score at least one physical claim is violated strongly.
 DOUBTFUL = 0.5
 
 

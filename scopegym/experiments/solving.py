@@ -1,4 +1,4 @@
-"""Solve one image: all options, for Python and for the command line."""
+"""Solve one image, with all options, for Python and the command line."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ RewardLike = Reward | str | Sequence[str] | None
 class Plan:
     """A problem, and how to solve it.
 
-    ``budget`` counts operator executions, before cache hits; with a ``window`` [px] it is that of
-    each window. ``stride``, ``workers`` and ``backend`` go with windows. Raises ScopegymError when
-    the problem cannot be solved so.
+    ``budget`` counts operator executions before cache hits; with a ``window`` [px] it holds for
+    each window. ``stride``, ``workers`` and ``backend`` apply to windows only. Raises ScopegymError
+    for options that do not fit the problem.
     """
 
     problem: Problem
@@ -111,8 +111,8 @@ class Plan:
         on_trial: Callable[[Trial], None] | None = None,
         on_window: Callable[[Solved], None] | None = None,
     ) -> Result:
-        """Carry it out. ``on_trial`` hears of every workflow tried, ``on_window`` of every window
-        solved. Raises ScopegymError when no workflow succeeded."""
+        """Run the search. ``on_trial`` is called after every tested workflow, ``on_window`` after
+        every solved window. Raises ScopegymError when no workflow succeeded."""
         if self.window is None:
             with devices.using(self.device):
                 return search(
@@ -165,15 +165,14 @@ def solve(
     on_trial: Callable[[Trial], None] | None = None,
     on_window: Callable[[Solved], None] | None = None,
 ) -> Result:
-    """Search the workflow that scores best on an image: a path, an array or a micrograph.
+    """Search the workflow with the highest score on an image: a path, an array or a micrograph.
 
-    What to expect comes from ``sample``, from the options that it is made of (``crystal`` to
-    ``calibration``, as in ``Sample``; ``density`` per nm^2), or from a ``prior``. With none of them
-    spacing and count are estimated from the image, and the result says so. ``frame`` takes one
-    image from a stack. ``reward`` adds terms to the task's reward, or replaces it. ``pick`` chooses
-    from the front: the highest value, or the smallest Euclidean or Chebyshev distance to the ideal.
-    The other options are those of ``Plan``. Raises ScopegymError on bad input and when no
-    workflow succeeded.
+    Give a ``sample``, or its fields (``crystal`` to ``calibration``, as in ``Sample``; ``density``
+    per nm^2), or a ``prior``. Without any of these, spacing and count are estimated from the image,
+    with a warning in the result. ``frame`` selects one image of a stack. ``reward`` adds terms to
+    the task's reward or replaces it. ``pick`` chooses from the front: the highest value, or the
+    smallest Euclidean or Chebyshev distance to the ideal. The other options are those of ``Plan``.
+    Raises ScopegymError for bad input and when no workflow succeeded.
     """
     options = {
         "crystal": crystal,
@@ -215,7 +214,7 @@ def prepared(
     plugins: str | Path | Sequence[str | Path] = (),
     **how: Any,
 ) -> Plan:
-    """The plan to solve one image; ``how`` are the other fields of ``Plan``.
+    """The plan for one image; ``how`` holds the other fields of ``Plan``.
 
     Raises ScopegymError on bad input, before anything is searched.
     """
@@ -232,8 +231,10 @@ def prepared(
 
 
 def opened(image: ImageLike, pixel_size: str | None = None, frame: int | None = None) -> Micrograph:
-    """The image as a micrograph: of that pixel size where one is given, and one frame of it where
-    that is given. Raises ScopegymError when it cannot be read as an image."""
+    """The image, or one frame of it, as a micrograph with the given pixel size, if any.
+
+    Raises ScopegymError when it cannot be read as an image.
+    """
     if isinstance(image, str | Path):
         micrograph = load(image, pixel_size)
     else:
@@ -261,7 +262,7 @@ def _from_array(image: ArrayLike) -> Micrograph:
 
 
 def _known(sample: Sample | None, prior: Prior | None, stated: dict[str, Any]) -> Sample | Prior:
-    """What is known of the image. Raises ScopegymError where it is said twice."""
+    """The sample or prior of the image. Raises ScopegymError when several are given."""
     if not isinstance(sample, Sample | None):
         raise ScopegymError(f"A sample must be a Sample, not {sample!r}.")
     if not isinstance(prior, Prior | None):
@@ -274,14 +275,14 @@ def _known(sample: Sample | None, prior: Prior | None, stated: dict[str, Any]) -
     if stated or (sample is not None and prior is not None):
         also = next(iter(stated), "prior")
         raise ScopegymError(
-            f"Say what is known once: {'a sample' if sample else 'a prior'} leaves no place for "
-            f"'{also}'."
+            f"Describe the sample only once: '{also}' is not allowed beside "
+            f"{'a sample' if sample else 'a prior'}."
         )
     return sample or prior  # type: ignore[return-value]
 
 
 def _reward(own: Reward, asked: RewardLike) -> tuple[Reward, list[Path]]:
-    """The reward that is asked for, and the files that its terms come from."""
+    """The requested reward, and the plug-in files of its terms."""
     if isinstance(asked, Reward):
         return asked, []
     terms = [asked] if isinstance(asked, str) else asked or ()

@@ -1,11 +1,12 @@
-"""How a function becomes an operator: its signature is its declaration.
+"""Operators: a function with a signature that declares its inputs and parameters.
 
-Artifacts come first, parameters are keyword-only and carry their space. From that one place
-follow validity, the action space, the search space, the documentation and the recipe format.
+Artifacts come first; parameters are keyword-only and have a space. The signature determines
+validity, the action space, the search space, the documentation and the recipe format.
 
-An operator that reads ``Points`` also runs on ``Frames[Points]``, frame by frame; one that reads
-``Frames[Points]`` takes all frames at once. A keyword annotated with a ``Resource`` receives what
-is loaded from a file of weights: it is no parameter to search, but its hash belongs to the result.
+An operator that reads ``Points`` also runs on ``Frames[Points]``, frame by frame. One that reads
+``Frames[Points]`` takes all frames at once. A keyword annotated with a ``Resource`` receives the
+object loaded from a file of weights. It is not a parameter, but its hash is part of the result's
+key.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Parameter:
     default: Any
 
     def grid(self, count: int) -> tuple[Any, ...]:
-        """At most ``count`` values spread over the space, the nearest to the default replaced by
-        the default itself; all options of a choice."""
+        """At most ``count`` values over the space; the default replaces the value nearest to it.
+        For a choice, all options."""
         values = self.space.bins(count)
         at = self.space.to_unit(self.default)
         nearest = min(values, key=lambda value: abs(self.space.to_unit(value) - at))
@@ -53,24 +54,24 @@ class Operator:
 
     name: str
     function: Callable[..., Any]
-    #: Kinds of artifact read, in order; a Prior may stand among them.
+    #: Kinds of artifact read, in order; a Prior can be among them.
     inputs: tuple[type[Any], ...]
     output: type[Artifact]
     parameters: Mapping[str, Parameter]
     version: int = 1
-    #: Tasks that this operator asks to be an action of, beside those that name it themselves.
+    #: Tasks that get this operator as an action, beside those that list it themselves.
     tasks: tuple[str, ...] = ()
-    #: What is loaded from files and given to the function by keyword, such as weights.
+    #: Keyword arguments loaded from files, such as weights.
     resources: Mapping[str, Resource] = field(default_factory=lambda: FrozenDict({}))
-    #: Whether it runs in a process of its own, where its limits also stop compiled code.
+    #: Whether it runs in a separate process, where limits also stop compiled code.
     isolated: bool = False
     __doc__: str = field(default="", repr=False)
 
     def __call__(self, *artifacts: Any, prior: Prior | None = None, **parameters: Any) -> Any:
         """Apply to plain arrays or artifacts, with lengths in pixels.
 
-        A length that is left out takes its default multiple of ``prior.scale_px``; without a
-        prior it has to be given.
+        An omitted length takes its default multiple of ``prior.scale_px``; without a prior it is
+        required.
         """
         unknown = parameters.keys() - self.parameters.keys()
         if unknown:
@@ -102,13 +103,13 @@ class Operator:
         return self.function(*arguments, **values, **self._loaded())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Between processes an operator travels by name: its function's name leads to itself.
+        # Pickled by name, because the name of the function refers to the operator.
         return _named, (self.name,)
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete recipe parameters with their defaults; all must lie in their spaces.
+        """Recipe parameters, completed with defaults; all must lie in their spaces.
 
-        Raises ScopegymError that names the operator, the parameter and the rule.
+        Otherwise raises ScopegymError with the operator, the parameter and the rule.
         """
         unknown = parameters.keys() - self.parameters.keys()
         if unknown:
@@ -125,7 +126,7 @@ class Operator:
         return checked
 
     def in_pixels(self, parameters: Mapping[str, Any], prior: Prior) -> dict[str, Any]:
-        """Recipe parameters as the function takes them: multiples become lengths [px]."""
+        """Recipe parameters as arguments of the function: multiples become lengths [px]."""
         return {
             name: value * prior.scale_px
             if isinstance(self.parameters[name].space, Scale)
@@ -147,7 +148,7 @@ class Operator:
         return [kind.__name__ for kind in kinds if self._find(state, kind) is None]
 
     def _find(self, state: State, kind: type[Artifact]) -> Artifact | None:
-        """The artifact of this kind, or the frames of it where the operator can be lifted."""
+        """The artifact of this kind, or its frames if the operator can be lifted."""
         found = state.get(kind)
         if found is None and not self.reads_frames:
             return state.get(Frames[kind])  # type: ignore[valid-type]
@@ -157,7 +158,7 @@ class Operator:
         return tuple(prior if kind is Prior else self._find(state, kind) for kind in self.inputs)
 
     def derivation(self, state: State, pixels: Mapping[str, Any], prior: Prior) -> str:
-        """The key of the result: what it is made from, by what, with which parameters."""
+        """The key of the result, from its inputs, the operator and the parameters."""
         return self.derived_key((read.key for read in self._read(state, prior)), pixels)
 
     def derived_key(self, parents: Iterable[str], pixels: Mapping[str, Any]) -> str:
@@ -175,7 +176,7 @@ class Operator:
         return {name: resource.load() for name, resource in self.resources.items()}
 
     def prepare(self, isolated: bool = False) -> None:
-        """Start and load what the operator needs, which does not count as its time.
+        """Start processes and load resources; this does not count as the operator's time.
 
         Raises ScopegymError when that fails.
         """
@@ -185,17 +186,17 @@ class Operator:
             self._loaded()
 
     def carried_out(self, inputs: Sequence[Any], pixels: Mapping[str, Any]) -> Any:
-        """The result of the function for these inputs, in a process of its own where the operator
-        or the limits in force ask for it."""
+        """The result of the function for these inputs, in a separate process if the operator or
+        the current limits require it."""
         in_force = limits.current()
         if self.isolated or (in_force is not None and in_force.isolated):
             return isolation.carried_out(self, inputs, pixels)
         return self.function(*inputs, **pixels, **self._loaded())
 
     def apply(self, state: State, parameters: Mapping[str, Any], prior: Prior) -> State:
-        """The state after this step, taken from the current cache where it is known there.
+        """The state after this step, from the current cache if known.
 
-        Where the state holds frames of what the operator reads, so does the state after it.
+        If the state holds frames of an input, the new state holds frames of the output.
         """
         missing = self._missing(state)
         if missing:
@@ -237,9 +238,9 @@ def operator(
 ) -> Operator | Callable[[Callable[..., Any]], Operator]:
     """Register a function as an operator; raise its ``version`` whenever its results change.
 
-    ``isolated`` operators run in a process of their own, where limits also stop compiled code;
-    by default those with weights do. Raises ScopegymError when the signature does not say what it
-    has to.
+    ``isolated`` operators run in a separate process, where limits also stop compiled code. By
+    default these are the operators with weights. Raises ScopegymError when the signature is
+    incomplete.
     """
 
     def register(function: Callable[..., Any]) -> Operator:
@@ -310,7 +311,7 @@ def _readable(name: str, argument: str, hint: Any) -> Any:
 
 
 def as_artifact(value: Any, kind: type[Any]) -> Any:
-    """Wrap a plain array as an artifact of this kind; artifacts pass as they are."""
+    """Wrap a plain array as an artifact of this kind; artifacts are returned unchanged."""
     if isinstance(value, kind):
         return value
     if issubclass(kind, Image):
@@ -320,7 +321,7 @@ def as_artifact(value: Any, kind: type[Any]) -> Any:
         if rows.size and (rows.ndim != 2 or rows.shape[1] < 2):
             raise ScopegymError(f"Points are rows that start with y and x, not {rows.shape}.")
         yx = rows[:, :2] if rows.size else np.empty((0, 2))
-        # Plain positions come without a field; the smallest one that holds them will do.
+        # Plain positions have no field: take the smallest one that contains them.
         low_y, low_x = np.ceil(yx.max(axis=0, initial=0)).astype(int) + 1
         return Points(yx, (low_y, low_x))
     raise ScopegymError(f"Give a {kind.__name__} here, not a {type(value).__name__}.")

@@ -1,7 +1,7 @@
-"""Operators in a process of their own, which can be ended whatever they do.
+"""Operators in a separate process, which can be ended at any time.
 
-An alarm cannot interrupt compiled code. Each thread has one such process; it is started for the
-first isolated operator, serves all others, and is replaced after it had to be ended.
+An alarm cannot interrupt compiled code. Each thread has one such process. It starts with the first
+isolated operator, serves all others, and is replaced after it was ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _here = threading.local()
 
 @dataclass(frozen=True)
 class Call:
-    """A function to call in the other process, and what holds for it there."""
+    """A function to call in the other process, with its arguments, resources and limits."""
 
     name: str
     function: Operator | Callable[..., Any]
@@ -37,7 +37,7 @@ class Call:
     nbytes: int | None = None
 
     def carried_out(self) -> Any:
-        """The result; None where only the resources are to be loaded."""
+        """The result; None if the call only loads resources."""
         with device.using(self.device), resources.using(self.weights):
             loaded = {name: resource.load() for name, resource in self.resources.items()}
             if self.parameters is None:
@@ -48,10 +48,10 @@ class Call:
 
 
 class Runner:
-    """What lives in the other process."""
+    """The object in the other process."""
 
     def run(self, content: bytes) -> Any:
-        """Carry out a pickled ``Call``."""
+        """Run a pickled ``Call``."""
         import pickle
 
         call: Call = pickle.loads(content)
@@ -59,7 +59,7 @@ class Runner:
 
 
 def prepare(operator: Operator) -> None:
-    """Start the process and load what the operator needs, so that this does not count as its time.
+    """Start the process and load the resources; this does not count as the operator's time.
 
     Raises ScopegymError when the process cannot start or a resource is missing.
     """
@@ -73,8 +73,8 @@ def prepare(operator: Operator) -> None:
 def carried_out(operator: Operator, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
     """The result of an operator, from the other process.
 
-    Raises LimitExceededError when the limits in force are exceeded and ScopegymError when the
-    process ends; the process is replaced after both.
+    Raises LimitExceededError when a limit is exceeded and ScopegymError when the process ends. The
+    process is replaced after both.
     """
     return _ask(operator, inputs, parameters, limits.seconds_left())
 
@@ -121,7 +121,7 @@ def _ask(
 
 
 def _portable(operator: Operator) -> Operator | Callable[..., Any]:
-    """The operator, which travels by name, where the other process has its module; else its
+    """The operator, pickled by name, if the other process has its module; otherwise its
     function."""
     module = operator.function.__module__
     if module.partition(".")[0] == "scopegym" or module in registry.loaded:
@@ -144,7 +144,7 @@ def _started() -> Subprocess:
         child.ready.result(START_SECONDS)
     except (WorkerDied, TimeoutError) as error:
         _end()
-        raise ScopegymError(f"The process for operators does not start: {error}.") from None
+        raise ScopegymError(f"The process for operators cannot start: {error}.") from None
     except BaseException:
         _end()
         raise

@@ -14,17 +14,19 @@ from scopegym.limits import LimitExceededError, MemoryExceededError
 if TYPE_CHECKING:
     from scopegym.operators.base import Operator
 
-#: Kinds as large as the image: their frames are computed when asked for, never all held at once.
+#: Kinds as large as the image: their frames are computed on demand and never all in memory.
 LARGE = (Image, Labels)
 
 
 @dataclass(frozen=True, eq=False)
 class LiftedParts:
-    """The results of an operator for every frame; computed when asked for, kept in the current
-    cache under the derivation of the frame alone."""
+    """The results of an operator for every frame, computed on demand.
+
+    The current cache keeps them under the derivation of the single frame.
+    """
 
     operator: Operator
-    #: What the operator reads, in order: artifacts and a prior for all frames, or ``Frames``.
+    #: Inputs of the operator, in order: artifacts and a prior for all frames, or ``Frames``.
     inputs: tuple[Any, ...]
     pixels: dict[str, Any]
 
@@ -56,8 +58,7 @@ class LiftedParts:
 
 
 def stack_of(inputs: tuple[Any, ...]) -> Frames[Any]:
-    """The first stack among what an operator reads. Raises ScopegymError unless all are of one
-    length."""
+    """The first stack among the inputs. Raises ScopegymError when their lengths differ."""
     stacks = [read for read in inputs if isinstance(read, Frames)]
     lengths = {len(stack) for stack in stacks}
     if len(lengths) > 1:
@@ -68,8 +69,10 @@ def stack_of(inputs: tuple[Any, ...]) -> Frames[Any]:
 def lifted(
     operator: Operator, inputs: tuple[Any, ...], pixels: dict[str, Any], derivation: str
 ) -> Frames[Any]:
-    """The results for every frame under the name of their derivation: those as large as an image
-    are computed when asked for, all others now."""
+    """The results for every frame, with their derivation as key.
+
+    Results as large as an image are computed on demand, all others now.
+    """
     parts: Any = LiftedParts(operator, inputs, pixels)
     if not issubclass(operator.output, LARGE):
         parts = tuple(parts[index] for index in range(len(parts)))

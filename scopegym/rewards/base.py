@@ -1,7 +1,7 @@
-"""Rewards: named physical terms read off a state and a prior, and one value made of them.
+"""Rewards: named physical terms of a state and a prior, and one value computed from them.
 
-A term never sees the truth. It has a direction and bounds; what is missing, empty or undefined
-takes the worst bound, so that no NaN leaves a reward.
+A term never sees the truth. It has a direction and bounds. Missing, empty or undefined results
+take the worst bound, so a reward never returns NaN.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scopegym.registry import Registry
 
 Direction = Literal["minimize", "maximize"]
 Scalarisation = Literal["linear", "chebyshev", "euclidean", "product"]
-#: What a written reward holds.
+#: Entries of a reward in a file.
 ENTRIES = Record(
     {"name": Text(), "weights": Table(Number(1e-6, 1e6), 100, least=1), "scalarisation": Text()}
 )
@@ -39,24 +39,24 @@ class Term:
     direction: Direction
     bounds: tuple[float, float]
     __doc__: str = field(default="", repr=False)
-    #: Figures of the prior without which the claim says nothing.
+    #: Figures of the prior that the claim requires.
     needs: tuple[str, ...] = ()
 
     def __call__(self, *arguments: Any) -> float:
-        """The claim's value for artifacts and prior given in the order of the signature."""
+        """The claim's value for artifacts and prior in the order of the signature."""
         return float(self.function(*arguments))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Between processes a term travels by name: its function's name leads to itself.
+        # Pickled by name, because the name of the function refers to the term.
         return _named, (self.name,)
 
     @property
     def worst(self) -> float:
-        """The bound that says the claim does not hold at all."""
+        """The bound of a claim that does not hold at all."""
         return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
 
     def evaluate(self, state: State, prior: Prior) -> float:
-        """The value within the bounds; the worst one where there is nothing to judge."""
+        """The value within the bounds; the worst bound if there is nothing to score."""
         arguments: list[Any] = []
         for kind in self.inputs:
             argument = prior if kind is Prior else state.get(kind)
@@ -94,8 +94,8 @@ def reward_term(
 ) -> Callable[[Callable[..., float]], Term]:
     """Register a function of artifacts and prior as a reward term.
 
-    ``needs`` names the optional figures of the prior, such as ``count``, that it cannot do without.
-    Raises ScopegymError when direction, bounds or signature do not fit.
+    ``needs`` names the required optional figures of the prior, such as ``count``. Raises
+    ScopegymError when direction, bounds or signature are invalid.
     """
 
     def register(function: Callable[..., float]) -> Term:
@@ -122,7 +122,7 @@ def reward_term(
 
 @dataclass(frozen=True)
 class Score:
-    """What a reward says of a state: ``terms`` by name and one ``value`` in 0..1, 1 is best."""
+    """The score of a state: ``terms`` by name and one ``value`` in 0..1, 1 is best."""
 
     terms: Mapping[str, float]
     value: float
@@ -133,11 +133,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Reward:
-    """A named set of terms with weights, and how they become one value.
+    """A named set of terms with weights, and a scalarisation that makes one value of them.
 
-    ``linear``: weighted mean of the goodnesses. ``chebyshev``: the worst of them, a weight below
-    the largest softening its term. ``euclidean``: one minus the weighted distance to the ideal.
-    ``product``: all must hold; the weighted geometric product, weight 1 for a full factor.
+    ``linear``: weighted mean of the goodnesses. ``chebyshev``: the worst goodness; weights below
+    the largest reduce the influence of a term. ``euclidean``: one minus the weighted distance to
+    the ideal. ``product``: all claims must hold; product of goodnesses with the weights as
+    exponents.
     """
 
     name: str
@@ -159,7 +160,7 @@ class Reward:
             )
 
     def plus(self, term: str, weight: float = 1.0) -> Reward:
-        """This reward with one more claim."""
+        """A copy of this reward with one more term."""
         weights = {**self.weights, term: weight}
         return Reward(f"{self.name}+{term}", weights, self.scalarisation)
 
@@ -185,12 +186,12 @@ class Reward:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Figures of the prior without which some term says nothing."""
+        """Figures of the prior that some term requires."""
         return frozenset(figure for term in self.terms for figure in term.needs)
 
     @property
     def worst(self) -> Score:
-        """The score of a workflow that gave nothing."""
+        """The score of a workflow without a result."""
         return Score({term.name: term.worst for term in self.terms}, 0.0)
 
     def __call__(self, state: State, prior: Prior) -> Score:

@@ -1,4 +1,4 @@
-"""From what a user knows of the sample to the prior of one image."""
+"""The sample as the user describes it, and the prior of one image that follows from it."""
 
 from scopegym.sample.sample import Expectation, Sample
 

@@ -1,4 +1,4 @@
-"""The crystals that come with scopegym, as they were published."""
+"""The built-in crystals, with the published structures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 
 class Entry(NamedTuple):
-    """A published structure: ``cell_angstrom`` holds three lengths [Å], perhaps with three angles
-    [deg], ``sites`` atomic numbers and fractions of the cell."""
+    """A published structure. ``cell_angstrom`` holds three lengths [Å] and optionally three angles
+    [deg]; ``sites`` holds atomic numbers and fractions of the cell."""
 
     name: str
     cell_angstrom: Sequence[float]
@@ -94,7 +94,7 @@ ENTRIES = (
     ),
 )
 
-#: What microscopists call them.
+#: Common short names.
 ALIASES = {
     "ybco": "YBa2Cu3O7",
     "yba2cu3o7-x": "YBa2Cu3O7",

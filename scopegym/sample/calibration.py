@@ -1,4 +1,4 @@
-"""The pixel size of an image, held against the lattice that it shows."""
+"""Check of the pixel size of an image against the lattice in the image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scopegym.sample.lattice import LatticeFit, measure_lattice
 from scopegym.sample.projection import Projection
 from scopegym.sample.zone import axis_name
 
-#: Calibrations nearer to 1 than this agree: scan distortion and the spread of published lattice
-#: parameters with temperature and oxygen content stay within it.
+#: Calibrations agree up to this deviation from 1. It covers scan distortion and the variation of
+#: published lattice parameters with temperature and oxygen content.
 AGREES = 0.02
 
 Status = Literal["agrees", "measured", "contradicted", "unmeasurable"]
@@ -39,7 +39,7 @@ class Calibration:
 
     @property
     def lattice_px(self) -> tuple[Vector, Vector] | None:
-        """The measured lattice vectors (y, x) [px], None where the pixel size is to be kept."""
+        """The measured lattice vectors (y, x) [px], None if the pixel size is kept."""
         return self.fit.lattice_px if self.status in ("agrees", "measured") else None
 
     def prior(
@@ -48,8 +48,8 @@ class Calibration:
         shape: tuple[int, int],
         contrast: Literal["bright", "dark"] = "bright",
     ) -> Prior:
-        """Expectations for the field ``shape`` (H, W): from the measured lattice where it may be
-        used, from the pixel size otherwise."""
+        """Expectations for the field ``shape`` (H, W): from the measured lattice if there is one,
+        otherwise from the pixel size."""
         if self.lattice_px is None:
             return projection.prior(shape, pixel_size_nm=self.pixel_size_nm, contrast=contrast)
         return projection.prior(shape, lattice_px=self.lattice_px, contrast=contrast)
@@ -67,7 +67,7 @@ class Calibration:
 def check_calibration(
     source: ArrayLike, projection: Projection, pixel_size_nm: float, tolerance: float = 0.10
 ) -> Calibration:
-    """Hold the pixel size of an image ``[H, W]`` against the crystal that it shows.
+    """Compare the pixel size of an image ``[H, W]`` with the lattice of its crystal.
 
     Raises ScopegymError for an image that cannot be read or a pixel size that is not positive.
     """
@@ -87,15 +87,15 @@ def check_calibration(
 def _verdict(fit: LatticeFit, projection: Projection, tolerance: float) -> tuple[Status, str]:
     if not fit.reliable:
         return "unmeasurable", (
-            f"No lattice of {projection.name} stands out of the image, so its pixel size stays "
-            "unchecked."
+            f"The lattice of {projection.name} was not found in the image, so the pixel size was "
+            "not checked."
         )
     worst = max(abs(ratio - 1) for ratio in fit.ratios)
-    parts = " and ".join(
-        f"the {axis_name(axis)}{_way(vector)} {_percent(ratio)}"
+    parts = ", ".join(
+        f"{axis_name(axis)}{_way(vector)} {_percent(ratio)}"
         for axis, vector, ratio in zip(projection.axes, fit.lattice_px, fit.ratios, strict=True)
     )
-    reading = f"The image reads {parts} against {projection.name}"
+    reading = f"Measured against {projection.name}: {parts}"
     if worst <= AGREES:
         return "agrees", f"{reading}; its pixel size agrees with the crystal."
     if worst <= tolerance:
@@ -115,4 +115,5 @@ def _way(vector: Vector) -> str:
 
 def _percent(ratio: float) -> str:
     percent = f"{abs(ratio - 1) * 100:.1f}"
-    return "right" if percent == "0.0" else f"{percent} % too {'long' if ratio > 1 else 'short'}"
+    way = "longer" if ratio > 1 else "shorter"
+    return "equal" if percent == "0.0" else f"{percent} % {way} than the crystal's"

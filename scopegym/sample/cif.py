@@ -14,8 +14,7 @@ from scopegym.errors import ScopegymError, one_line
 from scopegym.limits import Limits, limited
 from scopegym.plain import read_bytes
 
-#: A CIF file is no larger [bytes] and takes no longer to read [s]; a cell holds at most so many
-#: atoms, with edges of so many Å.
+#: Limits of a CIF file: size [bytes], time to read it [s], atoms per cell, and edges [Å].
 LARGEST_CIF, CIF_SECONDS, MOST_ATOMS, EDGES_ANGSTROM = 16 * 2**20, 5.0, 2000, (0.5, 1000.0)
 
 
@@ -41,7 +40,7 @@ def read_cif(path: str | Path) -> UnitCell:
         with limited(Limits(CIF_SECONDS, 2**30)):
             atoms = _atoms(content)
         numbers, positions, occupancies = _sites(atoms)
-    except Exception as error:  # the reader raises whatever the broken line happens to cause
+    except Exception as error:  # the reader raises many types of error on broken lines
         reason = one_line(f"{type(error).__name__}: {error}", 160)
         raise ScopegymError(
             f"The CIF file '{path}' cannot be read as a crystal ({reason.rstrip(' .:')})."
@@ -61,8 +60,8 @@ def _atoms(content: bytes) -> Any:
 
 
 def _check_cell(path: Path, edges: NDArray[Any], occupancies: NDArray[Any]) -> None:
-    """Raise ScopegymError for a cell that no crystal has, or with more atoms than can be merged
-    into columns."""
+    """Raise ScopegymError for an impossible cell, or for more atoms than can be merged into
+    columns."""
     low, high = EDGES_ANGSTROM
     if len(occupancies) > MOST_ATOMS:
         raise ScopegymError(

@@ -24,10 +24,10 @@ from scopegym.sample.zone import direction_name, parse_zone, projected_basis, vi
 #: 64, 938 (1990) derive 2, the unscreened Rutherford limit; Treacy, Microsc. Microanal. 17, 847
 #: (2011) finds 1.6 to 1.8 for the inner detector angles in common use.
 ATOMIC_NUMBER_EXPONENT = 1.7
-#: Columns nearer than this [nm] show as one: about the resolution limit of an aberration-corrected
+#: Nearer columns [nm] appear as one: about the resolution limit of an aberration-corrected
 #: scanning microscope (Erni et al., Phys. Rev. Lett. 102, 096101 (2009): 47 pm).
 MERGE_NM = 0.06
-#: Columns weaker than this share of the strongest are lost beside it (O beside Ba: 0.03).
+#: Columns weaker than this share of the strongest are not visible beside it (O beside Ba: 0.03).
 VISIBLE = 0.15
 
 
@@ -35,11 +35,11 @@ VISIBLE = 0.15
 class Crystal:
     """A unit cell and its atoms.
 
-    ``cell_nm`` ``[3, 3]`` holds a, b, c as rows [nm]; three lengths, or three lengths and the
-    angles alpha, beta, gamma [deg], are taken too. ``positions`` ``[N, 3]`` are fractions of the
-    cell. ``occupancies`` ``[N]`` weight the atoms: a site shared by several species is entered
-    once for each. ``source`` is the publication the numbers are from, or the file.
-    Raises ScopegymError when the cell has no volume or the arrays do not fit together.
+    ``cell_nm`` ``[3, 3]`` holds a, b, c as rows [nm]. Three lengths, or three lengths and the
+    angles alpha, beta, gamma [deg], are accepted too. ``positions`` ``[N, 3]`` are fractions of the
+    cell. ``occupancies`` ``[N]`` weight the atoms; a shared site has one entry per species.
+    ``source`` is the publication or the file of the numbers. Raises ScopegymError when the cell has
+    no volume or the lengths of the arrays differ.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Crystal:
 
     @cached_property
     def key(self) -> str:
-        """Identity: what it is made of, whatever its name."""
+        """Identity: a hash of cell and atoms, independent of the name."""
         made_of = (self.cell_nm, self.numbers, self.positions, self.occupancies)
         return digest(*(array_digest(np.asarray(part)) for part in made_of))
 
@@ -108,7 +108,7 @@ class Crystal:
         merge_nm: float = MERGE_NM,
         exponent: float = ATOMIC_NUMBER_EXPONENT,
     ) -> Projection:
-        """Project along the lattice direction [uvw] of the cell as it is given.
+        """Project along the lattice direction [uvw] of the given cell.
 
         A column's weight is the sum of Z^exponent over its atoms per length of beam path. Columns
         whose centres lie within ``merge_nm`` of a stronger one are merged with it at their
@@ -186,7 +186,7 @@ def _merge(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[dict[int, float]]]:
     """Join each column to the nearest stronger one within the radius.
 
-    Distances are to the strongest member alone, so a chain of near columns is not swallowed.
+    Distances are to the strongest member alone, so a chain of near columns is not merged into one.
     """
     fractions = np.round(fractions, 9) % 1.0
     order = np.argsort(-np.round(weights, 6), kind="stable")

@@ -24,26 +24,26 @@ from scopegym.sample.spectrum import (
 
 Float = NDArray[np.float64]
 
-#: Widths, in spacings, of the Gaussians whose difference shows columns: the inner one as wide as a
-#: column, the outer one short of its neighbours, so that Ba does not put Ti in the shade.
+#: Widths [spacings] of the two Gaussians whose difference shows columns. The inner one is as wide
+#: as a column. The outer one excludes neighbours, so that bright Ba does not hide Ti.
 INNER, OUTER = 0.15, 0.3
-#: Share of the columns that may be noise, least height of a column over the noise in standard
-#: deviations, and least height as a share of the strong columns.
+#: Largest share of noise among the columns, least height of a column [standard deviations of the
+#: noise], and least height as a share of the strong columns.
 FALSE_SHARE, FAINTEST_SIGMA, FAINTEST_SHARE = 0.1, 2.0, 0.1
-#: The refinement starts below the dominant period: weak columns lie between those that set it.
+#: The refinement starts below the dominant period: weak columns lie between strong ones.
 START = 0.65
-#: Fewer spacings than this across the centre of an image are too few, where there are more of it.
+#: Least number of spacings across the centre of an image that is larger than its centre.
 FEW = 16
 
 
 def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
     """Expectations from the image ``[H, W]`` alone: nearest-neighbour spacing and column count.
 
-    The scale starts where the normalised Laplacian of Gaussian has most energy above the noise
-    (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)), and is refined until the columns found at that
-    scale are that far apart. Of images beyond 1024 px the spacing is that of the centre, taken at a
-    coarser pixel where it shows few columns; columns are counted tile by tile. Raises ScopegymError
-    for an image without contrast.
+    The first scale is the maximum of the energy of the normalised Laplacian of Gaussian above the
+    noise (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)). It is refined until it equals the spacing
+    of the columns found with it. In images beyond 1024 px the spacing is measured in the centre,
+    with coarser pixels if it shows few columns. Columns are counted tile by tile. Raises
+    ScopegymError for an image without contrast.
     """
     image = readable(source)
     if min(image.shape) < 16 or not np.ptp(image) > 0:
@@ -86,7 +86,7 @@ def _count(found: Float, spacing: float, shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What an image shows: the spacing of its columns [px], the columns ``found`` ``[N, 2]`` and
+    """Measured in an image: the spacing of its columns [px], the columns ``found`` ``[N, 2]`` and
     their distances to the ``nearest`` four."""
 
     spacing: float
@@ -97,7 +97,7 @@ class _Seen:
 
     @classmethod
     def of(cls, image: Float) -> _Seen:
-        """Refine the spacing until the columns found with it are that far apart."""
+        """Refine the spacing until it equals that of the columns found with it."""
         field = Field.of(image)
         noise = _Noise.of(field)
         spacing = max(START * noise.dominant_period_px(), 3.0)
@@ -113,7 +113,7 @@ class _Seen:
 
     @property
     def few(self) -> bool:
-        """True where there are too few columns to measure, or none."""
+        """True if there are too few columns to measure."""
         return self.nearest is None or self.spacing > LARGEST_PX / FEW
 
     def count(self, other: Float) -> float:
@@ -178,7 +178,7 @@ def _columns(image: Float, spacing: float, noise: _Noise) -> Float:
     tops, height = tops[order], height[order]
     deviation, rate = noise.of_difference(spacing)
     sigmas = height / max(deviation, 1e-300)
-    # noise can only raise maxima where no column is: a lattice leaves it little room
+    # noise makes maxima only between columns, in a small part of the field
     count = np.arange(1, len(height) + 1)
     free = np.maximum(image.size - count * math.pi / 4 * spacing**2, 0.0)
     false = free * rate * sigmas * np.exp(-(np.minimum(sigmas, 30.0) ** 2) / 2)

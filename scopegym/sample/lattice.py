@@ -1,7 +1,7 @@
-"""The lattice that an image shows, measured in its Fourier transform.
+"""Measurement of the lattice in an image by its Fourier transform.
 
-The Fourier transform of a lattice image has peaks at the reciprocal lattice. Candidates are found
-among these peaks, then refined on the pixels, as a sum of waves.
+The Fourier transform of a lattice image has peaks at the reciprocal lattice. Candidates come from
+these peaks and are refined on the pixels as a sum of waves.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ from scopegym.sample.reflections import Reflections, Search
 from scopegym.sample.spectrum import Field, Float, Spectrum, centre, readable
 from scopegym.sample.waves import Reading, turn_of
 
-#: Pixels per characteristic spacing that are enough; finer images are binned.
+#: Sufficient number of pixels per characteristic spacing; finer images are binned.
 ENOUGH_PX = 7
 
 
 @dataclass(frozen=True)
 class LatticeFit:
-    """The lattice of a projection as an image shows it.
+    """The lattice of a projection, measured in an image.
 
-    ``lattice_px`` [px] and ``ratios`` are in the order of ``Projection.lattice_nm``; a ratio of
-    1.07 says that the image's calibration reads that vector 7 % too long. ``rotation_deg`` turns
-    the expected lattice onto the measured one, counter-clockwise on the screen, as far as symmetry
-    leaves it open the smallest turn. ``angle_error_deg`` is the angle between the vectors less the
-    expected one. ``reflections`` counts the peaks on the lattice.
+    ``lattice_px`` [px] and ``ratios`` have the order of ``Projection.lattice_nm``. A ratio of 1.07
+    means that the vector measures 7 % longer than the crystal's. ``rotation_deg`` is the rotation
+    from the expected to the measured lattice, counter-clockwise on the screen; among equivalent
+    rotations it is the smallest. ``angle_error_deg`` is the measured minus the expected angle
+    between the vectors. ``reflections`` counts the peaks on the lattice.
 
-    ``confidence``, 0 to 1, is the product of two likenesses: the cosine between the amplitudes
-    predicted and seen, over all reflections of the lattice and all peaks of the spectrum; and
-    ``contrast``, the correlation of the mean unit cell with the projected columns, which is
-    negative where columns are dark. Unless ``reliable``, nothing was measured: the lattice is
-    the nominal one.
+    ``confidence``, 0 to 1, is the product of two similarities. The first is the cosine between the
+    predicted and the observed amplitudes, over all reflections and all peaks. The second is
+    ``contrast``, the correlation of the mean unit cell with the projected columns; it is negative
+    for dark columns. If ``reliable`` is False, the lattice is the nominal one.
     """
 
     lattice_px: tuple[Vector, Vector]
@@ -70,7 +69,7 @@ def measure_lattice(
     readings = search_in.readings()
     if not readings:
         return nothing
-    # few periods in the field: the peaks overlap and only the waves tell the readings apart
+    # with few periods in the field the peaks overlap, and only the waves distinguish candidates
     best = max((Reading.of(search_in, field, r) for r in readings), key=lambda r: r.confidence)
     found = replace(
         nothing,
@@ -95,7 +94,7 @@ def _located(fit: LatticeFit, lattice: Float, nominal: Float) -> LatticeFit:
 
 
 def _binned(image: NDArray[np.floating], spacing_px: float) -> tuple[Float, int]:
-    """The centre of the image at a coarser pixel, where its own is needlessly fine."""
+    """The centre of the image, with coarser pixels if its own are finer than needed."""
     times = max(1, int(spacing_px / ENOUGH_PX))
     times = max(1, min(times, min(image.shape) // 64))
     return centre(image, times), times

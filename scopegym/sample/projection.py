@@ -1,4 +1,4 @@
-"""What an electron beam along a zone axis shows of a crystal: its columns."""
+"""The columns of a crystal along a zone axis."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from scopegym.errors import ScopegymError
 from scopegym.prior import Lattice, Prior, Vector
 from scopegym.sample.zone import Zone, direction_name
 
-#: Neighbours that the density rule of the reward sums over.
+#: Number of neighbours in the density rule of the reward.
 NEIGHBOURS = 4
-#: Positions one field may hold; more is a wrong pixel size, not an image.
+#: Largest number of positions in a field; more means a wrong pixel size.
 MOST_POSITIONS = 5_000_000
 
 
@@ -32,17 +32,16 @@ class Positions(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A crystal seen along a zone axis: the columns that show, in the projected unit cell.
+    """A crystal along a zone axis: the visible columns in the projected unit cell.
 
-    ``lattice_nm`` are two lattice vectors (y, x) [nm]. The viewer looks along [uvw], y runs down
-    and x to the right, as rows and columns of an image do. The first vector points straight down:
-    of the two shortest lattice vectors it is the one with the larger share of c (then of b); the
-    second points to the right. So along [100] c is vertical and b horizontal. ``axes`` names the
-    crystal direction of each vector.
+    ``lattice_nm`` are the two shortest lattice vectors (y, x) [nm]. The view is along [uvw], y runs
+    down and x to the right. The first vector has the larger share of c (then of b) and points
+    straight down; the second points to the right. So along [100] c is vertical and b horizontal.
+    ``axes`` names the crystal direction of each vector.
 
-    ``columns`` ``[N, 2]`` are fractions of the two vectors in [0, 1), ``weights`` ``[N]`` the
-    brightness per length of beam path relative to the strongest, ``labels`` the species in order
-    of their share.
+    ``columns`` ``[N, 2]`` are fractions of the two vectors in [0, 1). ``weights`` ``[N]`` are the
+    brightness per length of beam path, relative to the strongest. ``labels`` are the species in
+    order of their share.
     """
 
     lattice_nm: tuple[Vector, Vector]
@@ -92,7 +91,7 @@ class Projection:
         """Distances ``[N, 4]`` to the nearest visible columns, in the unit of ``lattice``."""
         from scipy.spatial import cKDTree
 
-        # four cells to each side: a lone column in a slim cell has its four nearest along one line
+        # four cells per side: in a narrow cell all four neighbours can lie along one line
         cells = np.array(list(product(range(-4, 5), repeat=2)), dtype=float)
         images = (cells[:, None] + self.columns[None]).reshape(-1, 2) @ lattice
         found, _ = cKDTree(images).query(self.columns @ lattice, k=NEIGHBOURS + 1)
@@ -132,7 +131,7 @@ class Projection:
     ) -> Positions:
         """Every column in a field of ``shape`` (H, W), widened by ``margin_px`` on each side.
 
-        ``origin_yx`` [px] is where a corner of the cell lies. The lattice comes from the pixel
+        ``origin_yx`` [px] is the position of a corner of the cell. The lattice comes from the pixel
         size or from measured vectors ``[2, 2]`` [px], and is turned by ``rotation_deg``
         (counter-clockwise on the screen). Raises ScopegymError when the field would hold more
         than five million columns.
@@ -166,8 +165,8 @@ class Projection:
         lattice_px: ArrayLike | None = None,
         contrast: Literal["bright", "dark"] = "bright",
     ) -> Prior:
-        """What to expect in a field of ``shape`` (H, W), from the pixel size [nm] or from lattice
-        vectors ``[2, 2]`` [px] measured in the image."""
+        """The prior of a field of ``shape`` (H, W), from the pixel size [nm] or from measured
+        lattice vectors ``[2, 2]`` [px]."""
         lattice = self._lattice_in_px(pixel_size_nm, lattice_px)
         distances = self._distances(lattice)
         return Prior(

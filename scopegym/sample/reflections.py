@@ -1,7 +1,7 @@
-"""The reflections that a projection should show, searched among the peaks of a spectrum.
+"""Search for the reflections of a projection among the peaks of a spectrum.
 
-Pairs of peaks are tried as pairs of reflections. Each lattice near the nominal size is scored
-against the structure factors of the projected columns; the best are refined on the peaks.
+Pairs of peaks are tested as pairs of reflections. Each lattice near the nominal size is scored
+against the structure factors of the projected columns. The best are refined on the peaks.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from scopegym.sample.projection import Projection
 from scopegym.sample.spectrum import Float, Spectrum
 
 Complex = NDArray[np.complex128]
-#: Widest ratio of the principal stretches that is looked for: one axis 12 % long, one 12 % short.
+#: Largest ratio of the principal stretches: one axis 12 % longer, the other 12 % shorter.
 MOST_STRAIN = 1.12 / 0.88
-#: Column images are taken as Gaussians this wide in spacings, and no sharper than this [nm]: a
-#: probe of 0.1 nm full width at half maximum.
+#: Width of the Gaussian image of a column [spacings], and its least width [nm], that of a probe of
+#: 0.1 nm full width at half maximum.
 COLUMN_SIGMA_SPACINGS = 0.2
 COLUMN_SIGMA_NM = 0.04
-#: Reflections weaker than this share of the strongest amplitude are not looked for.
+#: Reflections weaker than this share of the strongest amplitude are ignored.
 WEAKEST = 0.08
-#: Reflections, guesses and refined readings that are tried: the best first.
+#: Numbers of reflections, candidates and refined lattices that are tested, the best first.
 MOST_REFLECTIONS, MOST_GUESSES, MOST_READINGS = 60, 12, 4
-#: Guesses that are compared with each other, many of which are the same lattice.
+#: Number of candidates that are compared with each other; many are the same lattice.
 MOST_COMPARED = 1000
-#: A peak and a reflection nearer than this [bins] are taken for one: a window's main lobe.
+#: A peak matches a reflection within this distance [bins], the main lobe of the window.
 NEAR_BINS = 1.5
 #: Beyond this ratio of peak to noise a position is limited by the window, not by noise.
 MOST_POWER = 300.0
@@ -38,9 +38,9 @@ MOST_POWER = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Reflections:
-    """What a projection should show: ``indices`` ``[K, 2]`` of one half plane and ``amplitudes``
-    relative to the strongest, strongest first; ``table`` holds all of them by index, the origin in
-    the middle and a frame of zeros around."""
+    """The reflections of a projection: ``indices`` ``[K, 2]`` of one half plane, and
+    ``amplitudes`` relative to the strongest, which is first. ``table`` holds all amplitudes by
+    index, with the origin in the middle and a border of zeros."""
 
     projection: Projection
     indices: Float
@@ -63,8 +63,8 @@ class Reflections:
         return cls(projection, grid[order].astype(float), table[order], framed)
 
     def strongest(self) -> Float:
-        """The strongest eight, and the strongest four that do not lie on a line with the first: in
-        a slim cell they may come late."""
+        """The strongest eight, and the strongest four that are not collinear with the first. In a
+        narrow cell these may be weak."""
         y, x = self.indices.T
         aside = np.flatnonzero(np.abs(y * x[0] - x * y[0]) > 0.5)[:4]
         return self.indices[np.union1d(np.arange(min(8, len(y))), aside)]
@@ -80,7 +80,7 @@ def _column_sigma(projection: Projection) -> float:
 
 
 def structure_factors(projection: Projection, indices: NDArray[Any]) -> Complex:
-    """Of columns as wide as a probe shows them."""
+    """The reflections of columns with the width of the probe."""
     factors = np.zeros(len(indices), dtype=complex)
     for place, weight in zip(projection.columns, projection.weights, strict=True):
         factors += weight * np.exp(-2j * np.pi * (indices @ place))
@@ -105,7 +105,7 @@ class Search:
         from scipy.ndimage import maximum_filter
 
         heights = np.maximum(spectrum.log_power - math.log(spectrum.threshold), 0.0)
-        heights = maximum_filter(heights, 3)  # a reading from two peaks is a bin off elsewhere
+        heights = maximum_filter(heights, 3)  # a guess can be a bin off elsewhere
         return cls(spectrum, reflections, heights, nominal_px, search)
 
     def lattice_px(self, reciprocal: Float) -> Float:
@@ -113,7 +113,7 @@ class Search:
         return np.swapaxes(np.linalg.inv(reciprocal / self.spectrum.size), -1, -2)
 
     def deformation(self, reciprocal: Float) -> Float:
-        """What makes the measured lattice of the nominal one."""
+        """The matrices that map the nominal lattice to the measured ones."""
         return np.linalg.inv(self.nominal_px) @ self.lattice_px(reciprocal)
 
     def allowed(self, reciprocal: Float) -> NDArray[np.bool_]:
@@ -122,13 +122,13 @@ class Search:
         return (np.abs(scale - 1) < self.search) & (strain < MOST_STRAIN)
 
     def readings(self) -> list[Float]:
-        """The most likely lattices, refined on the peaks, no two of them alike."""
+        """The most likely distinct lattices, refined on the peaks."""
         refined = [self.refined(guess) for guess in self._best(self._guesses(), MOST_GUESSES)]
         refined = [r for r in refined if self.allowed(r[None])[0]]
         return self._best(np.array(refined), MOST_READINGS, worst=0.75)
 
     def _best(self, lattices: Float, most: int, worst: float = 0.0) -> list[Float]:
-        """The lattices of the highest scores, down to a share of the best, no two alike."""
+        """The distinct lattices of the highest scores, down to a share of the best."""
         kept: list[Float] = []
         if len(lattices) == 0:
             return kept
@@ -141,7 +141,7 @@ class Search:
         return kept
 
     def _guesses(self) -> Float:
-        """Every allowed reading of two peaks as two strong reflections ``[C, 2, 2]``."""
+        """All allowed lattices with two peaks as two strong reflections ``[C, 2, 2]``."""
         peaks = self.spectrum.peaks[:24]
         if len(peaks) < 2:
             return np.empty((0, 2, 2))
@@ -158,7 +158,7 @@ class Search:
         return guesses[self.allowed(guesses)] if len(guesses) else guesses
 
     def score(self, reciprocal: Float) -> Float:
-        """How alike predicted and observed peaks are ``[C]``: the cosine between amplitudes, over
+        """Similarity ``[C]`` of predicted and observed peaks: the cosine between amplitudes, over
         all predicted reflections and all observed peaks."""
         spectrum = self.spectrum
         at = self.reflections.indices @ reciprocal + spectrum.centre
@@ -175,7 +175,7 @@ class Search:
         return self.spectrum.strengths / self.spectrum.threshold
 
     def on_lattice(self, reciprocal: Float) -> NDArray[np.bool_]:
-        """Which peaks ``[C, P]`` are at a reflection that the columns do not extinguish."""
+        """Which peaks ``[C, P]`` are at a reflection that is not extinct."""
         indices = self.spectrum.peaks @ np.linalg.inv(reciprocal)
         whole = np.rint(indices)
         near = np.linalg.norm((indices - whole) @ reciprocal, axis=-1) < NEAR_BINS
@@ -187,7 +187,7 @@ class Search:
     def refined(self, reciprocal: Float) -> Float:
         """Fit the reciprocal vectors to the peaks, low frequencies first."""
         for indices in self.growing(reciprocal, (0.3, 0.6, 1.0, 1.0)):
-            # no reflection may be taken for its neighbour
+            # no reflection may be confused with its neighbour
             closest = float(np.linalg.norm(reduced(reciprocal), axis=1).min())
             radius = min(2.0, 0.45 * closest)
             predicted = indices @ reciprocal
@@ -201,7 +201,7 @@ class Search:
         return reciprocal
 
     def growing(self, reciprocal: Float, shares: tuple[float, ...]) -> list[Float]:
-        """The reflections below the highest frequency of the image, in growing parts."""
+        """The reflections below the highest frequency of the image, in sets of growing size."""
         places = self.reflections.indices @ reciprocal
         indices = self.reflections.indices[(np.abs(places) < 0.48 * self.spectrum.size).all(axis=1)]
         order = np.argsort(np.linalg.norm(indices @ reciprocal, axis=1), kind="stable")
@@ -216,9 +216,9 @@ def _same_lattice(lattices: Float, other: Float) -> NDArray[np.bool_]:
 
 
 def _robust_fit(indices: Float, peaks: Float, weight: Float) -> Float:
-    """Least squares in which a peak loses weight as it disagrees with the rest.
+    """Robust least squares: a peak far from the fit has less weight.
 
-    A stacking fault splits some reflections and leaves the others where the lattice puts them.
+    A stacking fault splits some reflections and leaves the others in place.
     """
     trust = np.ones(len(peaks))
     for _ in range(5):

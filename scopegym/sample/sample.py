@@ -1,4 +1,4 @@
-"""What a user knows of a sample, and what that says to expect of one image of it."""
+"""The sample as the user describes it, and the expectations for one image of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scopegym.sample.projection import Projection
 from scopegym.sample.zone import parse_zone
 from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
 
-#: What a contradicted pixel size means: an error, nothing, or no more than a message.
+#: Result of a contradicted pixel size: an error, nothing, or only a message.
 CalibrationPolicy = Literal["check", "trust", "report"]
 Contrast = Literal["bright", "dark"]
 
@@ -29,7 +29,7 @@ LEAST_SPACING_PX = 3
 
 
 class Expectation(NamedTuple):
-    """A prior, the calibration check behind it if there was one, and what to tell the user."""
+    """A prior, its calibration check if there was one, and messages for the user."""
 
     prior: Prior
     calibration: Calibration | None = None
@@ -38,16 +38,18 @@ class Expectation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a user knows of a sample and of its images, stated in exactly one way: a ``crystal``
-    and its ``zone`` axis, a ``spacing`` and perhaps a density, or ``estimate``.
+    """A description of the sample and its images.
 
-    ``crystal`` is a built-in name, the path of a CIF file or a ``Crystal``; it is read at once.
-    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``, enough where columns are not counted;
-    ``density_per_nm2`` counts columns. ``estimate`` takes both from the image. ``pixel_size``, such
-    as ``35.2 pm``, overrides what a file states. With a crystal the pixel size is checked against
-    the image's own lattice: ``calibration`` says whether a contradiction is an error (``check``) or
-    only a message (``report``), or whether the stated pixel size is used in any case (``trust``).
-    Raises ScopegymError for anything that cannot be meant.
+    Give exactly one of: a ``crystal`` and its ``zone`` axis; a ``spacing`` and optionally a
+    density; or ``estimate``.
+
+    ``crystal`` is a built-in name, the path of a CIF file (read at once) or a ``Crystal``.
+    ``spacing`` is a length such as ``0.28 nm`` or ``8 px``. ``density_per_nm2`` is needed to count
+    columns. ``estimate`` takes both from the image. ``pixel_size``, such as ``35.2 pm``,
+    overrides the value in the file. With a crystal the pixel size is checked against the lattice in
+    the image. ``calibration`` decides about a contradiction: ``check`` raises an error, ``report``
+    gives a message, ``trust`` uses the stated pixel size in any case.
+    Raises ScopegymError for invalid or contradictory values.
     """
 
     crystal: str | Path | Crystal | None = None
@@ -81,18 +83,18 @@ class Sample:
             object.__setattr__(self, "crystal", find_crystal(self.crystal))
 
     def calibrated(self, micrograph: Micrograph) -> Micrograph:
-        """The micrograph with the pixel size stated here, or as it is where none is stated."""
+        """The micrograph with the pixel size of this sample; unchanged if it has none."""
         size_nm = None if self.pixel_size is None else parse_pixel_size(self.pixel_size)
         if size_nm in (None, micrograph.pixel_size_nm):
             return micrograph
         return replace(micrograph, pixel_size_nm=size_nm)
 
     def expect(self, micrograph: Micrograph, counted: bool = True) -> Expectation:
-        """What to expect of one image; ``counted`` says whether the number of columns is needed.
+        """The expectations for one image; ``counted`` is True if the number of columns is needed.
 
-        Where the image's own lattice lies within 10 % of the crystal's, the measured scale is used.
+        If the lattice in the image is within 10 % of the crystal's, the measured scale is used.
         Raises ScopegymError when the pixel size is missing, when the image contradicts it
-        (``check``), when columns are too close, and when a count is needed but no density given.
+        (``check``), when columns are too close, or when a needed density is missing.
         """
         micrograph = self.calibrated(micrograph)
         if self.crystal is not None:
@@ -106,7 +108,7 @@ class Sample:
         return expectation
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests: a crystal by its name and what it is made of."""
+        """Plain values, for manifests: a crystal as its name and the hash of its content."""
         known = None if self.crystal is None else find_crystal(self.crystal)
         return {
             "crystal": None if known is None else f"{known.name} {known.key[:12]}",
@@ -123,7 +125,7 @@ class Sample:
         assert self.spacing is not None
         if counted and self.density_per_nm2 is None:
             raise ScopegymError(
-                "A spacing alone does not say how many columns to expect: give the density too."
+                "The number of columns does not follow from a spacing alone: give the density too."
             )
         spacing_px = parse_pixels(self.spacing, micrograph.pixel_size_nm, "spacing")
         side = max(micrograph.shape[-2:])
@@ -148,7 +150,7 @@ def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
     return Expectation(
         estimate_prior(micrograph.normalized(), contrast),
         None,
-        ("Spacing and count are estimated from the image: nothing independent checks them.",),
+        ("Spacing and count are estimated from the image, without an independent check.",),
     )
 
 
@@ -182,7 +184,7 @@ def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
 
 
 def _pixel_size(micrograph: Micrograph) -> float:
-    """The pixel size [nm]. Raises ScopegymError where it is unknown."""
+    """The pixel size [nm]. Raises ScopegymError if it is unknown."""
     if micrograph.pixel_size_nm is None:
         raise ScopegymError(
             f"The pixel size of '{micrograph.name}' is unknown; give one, such as '35.2 pm'."
@@ -198,8 +200,8 @@ def _from_crystal(
     found = check_calibration(micrograph.normalized(), projection, size)
     if found.status == "contradicted" and policy == "check":
         raise ScopegymError(
-            f"{found.message} Correct the pixel size or the crystal, or insist with "
-            "--calibration trust."
+            f"{found.message} Correct the pixel size or the crystal, or use the stated pixel size "
+            "with --calibration trust."
         )
     if policy != "trust":
         prior = found.prior(projection, shape, contrast)
@@ -209,9 +211,9 @@ def _from_crystal(
 
 
 def resolvable(prior: Prior) -> None:
-    """Raise ScopegymError when columns are too close to be told apart."""
+    """Raise ScopegymError when columns are too close to be separated."""
     if prior.scale_px < LEAST_SPACING_PX:
         raise ScopegymError(
-            f"Columns would be {prior.scale_px:.3g} px apart, and at least {LEAST_SPACING_PX} px "
-            "are needed to tell them apart; check the pixel size."
+            f"Columns would be {prior.scale_px:.3g} px apart, but at least {LEAST_SPACING_PX} px "
+            "are needed to separate them; check the pixel size."
         )

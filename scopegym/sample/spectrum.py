@@ -17,13 +17,15 @@ Float = NDArray[np.float64]
 LEAKAGE = 3e-4
 #: Peaks that are kept: the highest first.
 MOST_PEAKS = 40
-#: Pixels per side that are enough; of larger images the centre is read.
+#: Sufficient number of pixels per side; of larger images the centre is used.
 LARGEST_PX = 1024
 
 
 def readable(source: ArrayLike) -> NDArray[np.floating]:
-    """An image ``[H, W]`` in single precision where it comes so, else in double. Raises
-    ScopegymError for other shapes and for pixels that are not finite."""
+    """An image ``[H, W]`` as float32 if it already is, otherwise as float64.
+
+    Raises ScopegymError for other shapes and for pixels that are not finite.
+    """
     image = np.asarray(source)
     if image.dtype != np.float32:
         image = image.astype(np.float64)
@@ -35,7 +37,8 @@ def readable(source: ArrayLike) -> NDArray[np.floating]:
 
 
 def centre(image: NDArray[np.floating], times: int = 1) -> Float:
-    """The middle of an image, at most 1024 pixels of ``times`` by ``times`` of its own a side."""
+    """The centre of an image, at most 1024 binned pixels per side; a bin has ``times`` x ``times``
+    pixels."""
     sizes = (n // times for n in image.shape)
     firsts = [(max(0, (n - LARGEST_PX) // 2), min(n, (n + LARGEST_PX) // 2)) for n in sizes]
     rows, columns = (slice(times * first, times * last) for first, last in firsts)
@@ -43,8 +46,8 @@ def centre(image: NDArray[np.floating], times: int = 1) -> Float:
 
 
 def coarser(image: NDArray[np.floating], times: int) -> Float:
-    """The means over squares of ``times`` by ``times`` pixels, in double precision; what is left
-    over at the lower and right edges is left out."""
+    """The means over squares of ``times`` x ``times`` pixels, float64. Incomplete squares at the
+    lower and right edges are dropped."""
     if times == 1:
         return image.astype(np.float64)
     h, w = (n // times for n in image.shape)
@@ -74,8 +77,8 @@ class Field:
 class Spectrum:
     """Power over its background ``[H, W]``, zero frequency in the centre, and its peaks.
 
-    Frequencies are in bins: cycles per field along y and x. Noise is exponentially distributed
-    with mean 1, and passes ``threshold`` by chance in one image of 50.
+    Frequencies are in bins: cycles per field along y and x. Noise has an exponential distribution
+    of mean 1. It exceeds ``threshold`` in one image of 50.
     """
 
     power: Float
@@ -115,7 +118,7 @@ class Spectrum:
         return self.size // 2
 
     def tops(self, predicted: Float, radius: float) -> tuple[Float, Float]:
-        """The highest point within ``radius`` [bins] of each predicted place, and its power."""
+        """The maximum within ``radius`` [bins] of each predicted position, and its power."""
         exact = predicted + self.centre
         start = np.rint(exact).astype(int)
         inside = ((start >= 3) & (start < self.size - 3)).all(axis=1)
@@ -152,7 +155,8 @@ def block_level(power: Float) -> Float:
 
 
 def _ring_level(power: Float, radius: Float, width: float = 3.0, rings: int = 24) -> Float:
-    """The same in rings around zero frequency, where the spectrum of a soft image is steep."""
+    """The noise level in rings around zero frequency, where the spectrum of a blurred image is
+    steep."""
     inside = radius < width * rings
     ring = (radius[inside] / width).astype(int)
     values = power[inside]
@@ -168,7 +172,7 @@ def _ring_level(power: Float, radius: Float, width: float = 3.0, rings: int = 24
 
 
 def vertices(height: Float, tops: NDArray[Any]) -> Float:
-    """Sub-pixel places of maxima: the vertex of a parabola along each axis."""
+    """Sub-pixel positions of maxima: the vertex of a parabola along each axis."""
     last = np.array(height.shape) - 1
     place = tops.astype(float)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""A lattice refined on the pixels of an image, as a sum of waves at its reflections."""
+"""Refinement of a lattice on the pixels of an image, as a sum of waves at its reflections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from scopegym.sample.reflections import Complex, Search, reduced, stretch, structure_factors
 from scopegym.sample.spectrum import Field, Float
 
-#: Confidence from which a lattice counts as found. The images of YBa2Cu3O7, BaTiO3 and MoS2 that
-#: it was tried on reach 0.74 to 0.92; of 6,110 trials on photographs, noise and blobs two passed.
+#: Least confidence of a found lattice. Test images of YBa2Cu3O7, BaTiO3 and MoS2 reach 0.74 to
+#: 0.92; of 6,110 trials on photographs, noise and blobs two passed.
 RELIABLE = 0.64
 #: Reciprocal spacings [bins] below which peaks overlap, and below which a lattice is not found.
 FEW_PERIODS, FEWEST_PERIODS = 6.0, 1.9
@@ -27,7 +27,7 @@ _BASES = [
 class _Waves:
     """An image as a sum of waves at the reflections, fitted together under the window.
 
-    Taken one by one, the peaks of a cell that the field holds only a few times lean on each other.
+    With few periods in the field the peaks overlap, so a fit of single peaks would be biased.
     """
 
     def __init__(self, field: Field, indices: Float, reciprocal: Float) -> None:
@@ -126,12 +126,13 @@ class Reading:
 
     @property
     def reliable(self) -> bool:
-        """Found: likely, seen in three reflections, and repeated often enough in the field."""
+        """True for a high confidence, at least three reflections, and enough periods in the
+        field."""
         periods = float(np.linalg.norm(reduced(self.reciprocal), axis=1).min())
         return self.confidence >= RELIABLE and self.found >= 3 and periods >= FEWEST_PERIODS
 
     def upright(self) -> Reading:
-        """The same lattice in the base that is strained least, not mirrored, and turned least."""
+        """The same lattice in the basis with least strain, no reflection and least rotation."""
         ways = [self.rebased(change) for change in _BASES]
         ways = [w for w in ways if self.search.allowed(w.reciprocal[None])[0]]
         likely = max(w.confidence for w in ways) - 0.03
@@ -151,7 +152,7 @@ class Reading:
 
 
 def turn_of(deformation: Float) -> tuple[float, bool]:
-    """The turn [deg] in a deformation of row vectors (y, x), and whether it mirrors."""
+    """The rotation [deg] in a deformation of row vectors (y, x), and whether it reflects."""
     u, _, v = np.linalg.svd(deformation)
     turn = u @ v
     mirrored = bool(np.linalg.det(turn) < 0)

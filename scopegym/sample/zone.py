@@ -1,4 +1,4 @@
-"""Zone axes: the lattice directions that an electron beam runs along."""
+"""Zone axes: lattice directions parallel to the electron beam."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scopegym.errors import ScopegymError
 
-#: Along higher indices columns overlap, and the projected cell has as many atoms as ever.
+#: Along higher indices columns overlap: the projected cell shrinks, but not its number of atoms.
 LARGEST_INDEX = 20
 Zone = tuple[int, int, int]
 
@@ -19,7 +19,7 @@ Zone = tuple[int, int, int]
 def parse_zone(zone: str | Sequence[int]) -> Zone:
     """Read a zone axis [uvw] written as ``1,0,0``, ``[1 -1 0]``, ``[1-10]`` or three integers.
 
-    A common divisor is taken out. Raises ScopegymError unless it is three integers of at most 20,
+    A common divisor is removed. Raises ScopegymError unless there are three integers of at most 20,
     not all zero.
     """
     complaint = ScopegymError(
@@ -50,7 +50,7 @@ def parse_zone(zone: str | Sequence[int]) -> Zone:
 
 
 def direction_name(indices: Sequence[int]) -> str:
-    """A lattice direction as it is written in print: ``[001]``, ``[1-10]``, ``[12 1 0]``."""
+    """A lattice direction in print notation: ``[001]``, ``[1-10]``, ``[12 1 0]``."""
     wide = any(abs(i) > 9 for i in indices)
     return "[" + (" " if wide else "").join(str(int(i)) for i in indices) + "]"
 
@@ -64,8 +64,8 @@ def axis_name(direction: str) -> str:
 def projected_basis(
     cell: NDArray[np.float64], zone: Zone
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The two shortest vectors of the projected lattice, as they lie in space ``[2, 3]`` [nm],
-    and the lattice directions ``[2, 3]`` along them."""
+    """The two shortest vectors ``[2, 3]`` [nm] of the projected lattice in space, and the lattice
+    directions ``[2, 3]`` along them."""
     beam = np.array(zone) @ cell
     length = float(np.linalg.norm(beam))
     flat = np.eye(3) - np.outer(beam, beam) / length**2
@@ -84,7 +84,7 @@ def projected_basis(
     near = [first, second, first + second, first - second]
     upright = [r - round(float(r @ cell @ beam) / length**2) * np.array(zone) for r in near]
     signed = [r if r[np.flatnonzero(r)[-1]] > 0 else -r for r in upright]
-    # where several vectors are equally short, as in a hexagonal net, the simplest indices win
+    # of equally short vectors, as in a hexagonal net, take the simplest indices
     signed.sort(key=lambda r: (round(size(r), 6), int(np.abs(r).sum()), (-r[::-1]).tolist()))
     pair = signed[:2]
     pair.sort(key=lambda r: np.abs(r[::-1]).tolist(), reverse=True)
@@ -98,7 +98,7 @@ def projected_basis(
 
 
 def _quotient_basis(zone: Zone) -> NDArray[np.int64]:
-    """Two lattice vectors ``[2, 3]`` that generate, with the zone axis, the whole lattice."""
+    """Two lattice vectors ``[2, 3]`` that, with the zone axis, generate the whole lattice."""
     basis = np.eye(3, dtype=np.int64)
     rest = np.array(zone, dtype=np.int64)
     # Euclid's algorithm on the coefficients: rest @ basis stays the zone axis throughout
@@ -113,7 +113,7 @@ def _quotient_basis(zone: Zone) -> NDArray[np.int64]:
 
 
 def _in_plane(r: NDArray[np.int64], along: float, zone: Zone) -> NDArray[np.int64]:
-    """The lattice direction in the image plane that ``r`` projects onto, or ``r`` itself where
+    """The lattice direction in the image plane along the projection of ``r``; ``r`` itself if
     no direction of small indices lies in the plane."""
     exact = r - along * np.array(zone)
     for times in range(1, 13):

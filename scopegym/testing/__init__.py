@@ -1,7 +1,7 @@
-"""The contracts of operators, reward terms, tasks and agents, as checks for authors of plug-ins.
+"""Checks of the contracts of operators, reward terms, tasks and agents, for plug-in authors.
 
-Every check takes one entry of a registry, and raises AssertionError with a message that names the
-entry and what it did. ``python -m scopegym.testing FILE.py`` checks all that a file registers.
+Every check takes one entry of a registry. It raises AssertionError with the entry's name and the
+broken rule. ``python -m scopegym.testing FILE.py`` checks all entries that a file registers.
 """
 
 from scopegym.testing.agents import AGENT_CHECKS, check_agent

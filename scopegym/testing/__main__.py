@@ -1,4 +1,4 @@
-"""Check plug-ins: ``python -m scopegym.testing FILE.py...``; exits 1 where a contract is broken."""
+"""Check plug-ins: ``python -m scopegym.testing FILE.py...``; exits with 1 for a broken contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scopegym.testing.plugin import check_plugin
 
 
 def main(paths: Sequence[str]) -> int:
-    """Check plug-ins and print what was checked; gives the exit code."""
+    """Check plug-ins, print the checks and return the exit code."""
     if not paths:
         print("Usage: python -m scopegym.testing FILE.py...", file=sys.stderr)
         return 2

@@ -23,7 +23,7 @@ from scopegym.testing.base import (
 )
 from scopegym.workflow import Workflow
 
-#: Operator executions of the searches that agents are checked by.
+#: Operator executions of the test searches.
 BUDGET = 28
 
 
@@ -38,7 +38,7 @@ def searched(agent: Agent, seed: int, budget: int = BUDGET) -> tuple[Trial, ...]
 
 
 def traces(trials: Sequence[Trial]) -> list[tuple[str, float]]:
-    """What was tried and what it scored, for comparison."""
+    """Workflows and scores, for comparison."""
     return [(str(trial.workflow), trial.score.value) for trial in trials]
 
 
@@ -48,7 +48,7 @@ def agent_is_declared(agent: Agent) -> None:
 
 
 def agent_keeps_the_budget(agent: Agent) -> None:
-    """Trials cost no more than the budget, and one that is too small is refused."""
+    """Trials stay within the budget, and too small a budget is refused."""
     expert = len(tasks["atoms"].expert)
     for budget in (expert, expert + 1, BUDGET):
         trials = searched(agent, 0, budget)
@@ -64,7 +64,7 @@ def agent_keeps_the_budget(agent: Agent) -> None:
 
 
 def agent_is_deterministic(agent: Agent) -> None:
-    """Same seed, same trials; another seed gives others where chance is declared."""
+    """The same seed gives the same trials; another seed gives others if the agent is random."""
     found = traces(searched(agent, 0))
     again = traces(list(agent.search(lattice_problem(), BUDGET, 0)))
     require(again == found, f"Agent {agent.name} gives other trials from the same seed.")
@@ -77,7 +77,7 @@ def agent_is_deterministic(agent: Agent) -> None:
 
 
 def agent_tells_the_truth(agent: Agent) -> None:
-    """Workflows use the task's operators, make round trips, and score again what was told."""
+    """Workflows use the task's operators, survive a recipe, and reproduce their scores."""
     problem = lattice_problem()
     for trial in searched(agent, 0):
         foreign = sorted({step.op for step in trial.workflow} - set(problem.task.operators))
@@ -110,6 +110,8 @@ AGENT_CHECKS: tuple[Check, ...] = (
 
 
 def check_agent(agent: Agent) -> tuple[str, ...]:
-    """Check an agent's contract on task ``atoms``; gives what was checked. Raises
-    AssertionError."""
+    """Check an agent's contract on task ``atoms`` and return the names of the checks.
+
+    Raises AssertionError for a broken contract.
+    """
     return carry_out(AGENT_CHECKS, agent)

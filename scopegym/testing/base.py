@@ -1,4 +1,4 @@
-"""What all contracts share: how a check fails, and what entries are tried on."""
+"""Shared parts of the contracts: the failure of a check, and test inputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def crystal(spacing: float = 10.0, shape: tuple[int, int] = (170, 180)) -> Micro
 
 
 def prior_of(spacing: float) -> Prior:
-    """What physics expects of ``crystal``."""
+    """The prior of ``crystal``."""
     return Prior(
         scale_px=spacing,
         count=200.0,
@@ -105,7 +105,7 @@ def noise(height: int, width: int) -> Array:
     return np.random.default_rng(height + 100 * width).random((height, width))
 
 
-#: Images that a microscope can give, and that break what was only tried on good ones.
+#: Possible but difficult images of a microscope.
 HOSTILE_IMAGES: Mapping[str, Callable[[], Array]] = {
     "constant": lambda: np.full((20, 24), 0.5),
     "black": lambda: np.zeros((20, 24)),
@@ -133,7 +133,7 @@ HOSTILE_POINTS: Mapping[str, Sequence[Sequence[float]]] = {
 
 
 def hostile_states() -> Iterator[tuple[str, State]]:
-    """States that are hard to read, each with its name."""
+    """Difficult states, each with its name."""
     for name, picture in HOSTILE_IMAGES.items():
         source = Source(picture())
         middle = (np.array(source.shape) - 1) / 2

@@ -55,7 +55,7 @@ def _corners(operator: Operator) -> Iterator[dict[str, Any]]:
 def outcome(
     operator: Operator, state: State, params: Mapping[str, Any], spacing: float
 ) -> Artifact:
-    """What the operator makes of the state, computed afresh."""
+    """The operator's result for the state, without the cache."""
     given = [state.get(kind) for kind in operator.inputs if kind is not Prior]
     pixels = operator.in_pixels(operator.check(params), prior_of(spacing))
     result: Artifact = operator(*given, prior=prior_of(spacing), **pixels)
@@ -199,5 +199,8 @@ OPERATOR_CHECKS: tuple[Check, ...] = (
 
 
 def check_operator(operator: Operator) -> tuple[str, ...]:
-    """Check an operator's contract; gives what was checked. Raises AssertionError."""
+    """Check an operator's contract and return the names of the checks.
+
+    Raises AssertionError for a broken contract.
+    """
     return carry_out(OPERATOR_CHECKS, operator)

@@ -1,4 +1,4 @@
-"""The contracts of all that a user's file registers."""
+"""The contracts of all entries that a user's file registers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTRACTS: tuple[tuple[str, Registry[Any], Callable[[Any], tuple[str, ...]]], ..
 
 
 def check_plugin(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Load a user's file and check all that it registers; gives what was checked, by entry.
+    """Load a user's file, check all entries it registers, and return the checks by entry.
 
     Raises ScopegymError when the file cannot be loaded, and AssertionError when it registers
     nothing or when an entry breaks its contract.

@@ -76,7 +76,7 @@ def term_stays_within_bounds(term: Term) -> None:
 
 
 def term_sees_what_is_missing(term: Term) -> None:
-    """What is missing or empty takes the worst bound."""
+    """Missing and empty results take the worst bound."""
     made = [kind for kind in term.inputs if kind not in (Prior, Source, Image)]
     require(made, f"{term.name} reads nothing that a workflow makes.")
     start = State.start(crystal().normalized())
@@ -116,5 +116,8 @@ TERM_CHECKS: tuple[Check, ...] = (
 
 
 def check_reward_term(term: Term) -> tuple[str, ...]:
-    """Check a reward term's contract; gives what was checked. Raises AssertionError."""
+    """Check a reward term's contract and return the names of the checks.
+
+    Raises AssertionError for a broken contract.
+    """
     return carry_out(TERM_CHECKS, term)

@@ -24,7 +24,7 @@ def task_is_declared(task: Task) -> None:
         f"horizon of {task.horizon}.",
     )
     done = task.completed(task.expert)
-    require(done == task.expert, f"The expert of task {task.name} leaves out what it must hold.")
+    require(done == task.expert, f"The expert of task {task.name} lacks a mandatory step.")
     for name in task.tuned:
         op, _, parameter = name.partition(".")
         known = op in task.operators and parameter in operators[op].parameters
@@ -56,7 +56,7 @@ def task_has_an_environment(task: Task) -> None:
 
 
 def task_has_exact_masks(task: Task) -> None:
-    """What the mask allows is legal, what it forbids changes nothing, and stopping is allowed."""
+    """Unmasked actions are legal, masked ones change nothing, and stopping is allowed."""
     env = WorkflowEnv(task, images=[task.sample(np.random.default_rng(5))])
     rng = np.random.default_rng(0)
     env.reset(seed=1)
@@ -76,7 +76,7 @@ def task_has_exact_masks(task: Task) -> None:
         chosen = np.int64(rng.choice(legal) if len(legal) else 0)
         _, reward, stopped, cut_off, info = env.step(chosen)
         require(not info["illegal"], f"Task {task.name} refuses action {chosen}, not masked.")
-        require(math.isfinite(float(reward)), f"Task {task.name} pays {reward}.")
+        require(math.isfinite(float(reward)), f"Task {task.name} gives the reward {reward}.")
         ended = stopped or cut_off
 
 
@@ -89,5 +89,8 @@ TASK_CHECKS: tuple[Check, ...] = (
 
 
 def check_task(task: Task) -> tuple[str, ...]:
-    """Check a task's contract; gives what was checked. Raises AssertionError."""
+    """Check a task's contract and return the names of the checks.
+
+    Raises AssertionError for a broken contract.
+    """
     return carry_out(TASK_CHECKS, task)

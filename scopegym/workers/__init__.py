@@ -1,8 +1,8 @@
-"""Objects that live in other processes: Ray actors, subprocesses, or simply here.
+"""Workers: objects in Ray actors, in subprocesses, or in this process.
 
-All three answer calls with ``concurrent.futures.Future``, so that a caller who waits for the first
-of many does not need to know where they run. ``base`` says what a worker is, ``processes`` and
-``cluster`` make them, ``pool`` spreads calls over many, ``parcel`` sends files to them.
+All three answer calls with ``concurrent.futures.Future``, so a caller can wait for the first of
+many without knowing where they run. ``base`` defines a worker, ``processes`` and ``cluster`` start
+them, ``pool`` distributes calls, ``parcel`` sends files.
 """
 
 from scopegym.workers.base import Backend, Worker, WorkerDied, one_thread, stopping_on_sigterm

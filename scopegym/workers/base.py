@@ -1,4 +1,4 @@
-"""What a worker is, and the one that is simply here."""
+"""The interface of a worker, and the worker in this process."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class WorkerDied(Exception):  # noqa: N818 - an event to recover from, not a mis
 
 
 class Worker(Protocol):
-    """An object somewhere, made by a factory."""
+    """An object, made by a factory, in some process."""
 
     @property
     def ready(self) -> Future[int]:
-        """The process id once the object is made; raises what the factory raises, and WorkerDied
-        when the process ended before."""
+        """The process id, once the object is made. Raises the factory's errors, and WorkerDied
+        when the process ended earlier."""
 
     def call(self, method: str, *arguments: Any) -> Future[Any]:
         """Call a method; the future raises WorkerDied when the process ended."""
 
     def restart(self, *arguments: Any) -> None:
-        """End the process and make the object anew, with these arguments of the factory."""
+        """End the process and make a new object with these arguments of the factory."""
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """End the process in any state."""
 
 
 class Here:
-    """The object in this process; a call is over when it returns, and has no time limit."""
+    """The object in this process. Calls are synchronous and have no time limit."""
 
     def __init__(
         self, factory: Callable[..., Any], *arguments: Any, plugins: Sequence[PluginFile] = ()
@@ -73,9 +73,9 @@ class Here:
 
 
 class Holder:
-    """What another process holds: the object, once ``begin`` has made it.
+    """The holder of the object in another process; ``begin`` makes the object.
 
-    A process that is ``tied`` ends with its parent, a Ray actor's with the node's own process.
+    A ``tied`` process ends with its parent; for a Ray actor this is the process of the node.
     """
 
     _broken = "its object was never made"
@@ -83,14 +83,14 @@ class Holder:
 
     def __init__(self, tied: bool = True) -> None:
         if tied and sys.platform == "linux":
-            # A stopped process does not see that its parent ended: the system has to end it.
+            # A stopped process cannot notice the end of its parent: the system must end it.
             ctypes.CDLL(None).prctl(PARENT_DEATH, int(signal.SIGKILL))
 
     def begin(self, plugins: Sequence[PluginFile], content: bytes) -> int:
         """Load plug-ins, make the object, and return the process id.
 
-        ``content`` is a pickled pair of factory and arguments: it may name what the plug-ins
-        define, so it is read after they are loaded.
+        ``content`` is a pickled pair of factory and arguments. It can refer to objects of plug-ins,
+        so it is read after they are loaded.
         """
         try:
             load_plugins(plugins)
@@ -112,7 +112,7 @@ class Holder:
 
 
 def portable(error: Exception) -> Exception:
-    """The error, or one of the same message where it cannot be pickled and made again."""
+    """The error, or a ScopegymError or RuntimeError with its message if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -123,7 +123,7 @@ def portable(error: Exception) -> Exception:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without its full stop; its type where it has none."""
+    """The first line of an error's message without full stop; its type if there is no message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -136,7 +136,7 @@ def failed(error: BaseException) -> Future[Any]:
 
 
 def one_thread() -> None:
-    """Keep the libraries of this process to one thread: there is a worker for every core."""
+    """Limit the libraries of this process to one thread, because every core has a worker."""
     import cv2
     from threadpoolctl import threadpool_limits
 
@@ -146,10 +146,10 @@ def one_thread() -> None:
 
 @contextmanager
 def stopping_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into ``SystemExit(143)``, so that workers are ended and files closed on the way
-    out. A second SIGTERM ends the process at once.
+    """Turn SIGTERM into ``SystemExit(143)``, so that workers end and files are closed. A second
+    SIGTERM ends the process at once.
 
-    Does nothing outside the main thread, where Python takes no signals.
+    Does nothing outside the main thread, because Python handles signals there only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

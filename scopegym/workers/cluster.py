@@ -20,10 +20,10 @@ from scopegym.errors import ScopegymError
 from scopegym.registry import PluginFile
 from scopegym.workers.base import Holder, WorkerDied, failed, first_line
 
-#: Seconds to wait for a cluster at an address before it counts as unreachable.
+#: Time limit to reach a cluster at an address [s].
 PATIENCE = 20
-#: Ray reads these when it is imported. The last one drops what it prints to standard output, such
-#: as the deaths of workers: they are told by whoever waits for the call.
+#: Ray reads these at import. The last one suppresses its messages on standard output, such as
+#: deaths of workers; the caller reports these.
 SETTINGS_OF_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -106,9 +106,10 @@ def _translated(future: Future[Any]) -> Future[Any]:
 
 
 def start_ray(address: str | None = None, cpus: int | None = None) -> None:
-    """Join the cluster at an address, or at ``RAY_ADDRESS``; where there is neither, start one on
-    this machine with ``cpus`` processors (default: those it has; more are taken as asked). Nothing
-    happens when one is joined already.
+    """Join the cluster at an address or at ``RAY_ADDRESS``; without either, start a local one.
+
+    A local cluster has ``cpus`` processors (default: those of the machine; more are allowed). Does
+    nothing when a cluster is joined already.
 
     Raises ScopegymError when the address cannot be reached.
     """
@@ -142,7 +143,7 @@ def _start(cpus: int | None) -> None:
 
 
 def _init(**options: Any) -> None:
-    """``ray.init`` that prints nothing and leaves this process its way to end on SIGTERM."""
+    """``ray.init`` that prints nothing and keeps this process's SIGTERM handler."""
     import ray
 
     former = signal.getsignal(signal.SIGTERM)
@@ -152,7 +153,7 @@ def _init(**options: Any) -> None:
 
 
 def _answers(address: str) -> None:
-    """Raise ScopegymError when no gRPC server answers at ``host:port``: Ray itself would try for
+    """Raise ScopegymError when no gRPC server answers at ``host:port``. Ray itself would retry for
     minutes."""
     if address in ("auto", "local"):
         return
@@ -170,8 +171,8 @@ def _answers(address: str) -> None:
 
 
 def joined() -> bool:
-    """True when this process works with a cluster that it did not start: workers may be on machines
-    that do not have its files."""
+    """True for a cluster that this process did not start: workers may run on machines without its
+    files."""
     if "ray" not in sys.modules:
         return False
     import ray
@@ -180,7 +181,7 @@ def joined() -> bool:
 
 
 def places(cpus: float = 1.0, gpus: float = 0.0) -> int:
-    """How many workers of this size the cluster can hold; at least 1, for one that grows."""
+    """Number of workers of this size that the cluster can hold; at least 1, as it may grow."""
     import ray
 
     has = ray.cluster_resources()
@@ -190,7 +191,7 @@ def places(cpus: float = 1.0, gpus: float = 0.0) -> int:
 
 
 def wants(cpus: float = 1.0, gpus: float = 0.0) -> str:
-    """What a worker asks for and what the cluster has, in words."""
+    """The resources of a worker and of the cluster, in words."""
     import ray
 
     has, free = ray.cluster_resources(), ray.available_resources()

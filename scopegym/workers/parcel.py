@@ -17,10 +17,9 @@ from scopegym.workers.cluster import joined
 class Parcel:
     """A file, or a folder of files, that workers read.
 
-    It travels as its path on one machine, and with its content to a cluster that was joined. The
-    content is read when it leaves, so many parcels that wait take no memory. With a file travels
-    its sidecar, ``stem.json`` beside it; of a folder travel the files ``names``, by default all
-    that are directly in it.
+    On one machine only the path is sent; to a joined cluster also the content. The content is read
+    when it is sent, so waiting parcels take no memory. A file is sent with its sidecar,
+    ``stem.json``. Of a folder the files ``names`` are sent, by default all files directly in it.
     """
 
     path: Path
@@ -29,8 +28,8 @@ class Parcel:
 
     @contextmanager
     def local(self) -> Iterator[Path]:
-        """A path to read from, while the context lasts: the file itself, or a private copy of the
-        same name."""
+        """A path to read within the context: the file itself, or a private copy with the same
+        name."""
         if self._content is None:
             yield self.path
             return
@@ -42,7 +41,7 @@ class Parcel:
             yield Path(folder) / self.path.name
 
     def packed(self) -> Parcel:
-        """The same with its content. Raises ScopegymError when it cannot be read."""
+        """The parcel with its content. Raises ScopegymError when it cannot be read."""
         if self._content is not None:
             return self
         path = self.path.absolute()
@@ -53,7 +52,7 @@ class Parcel:
         return Parcel(path, self.names, content)
 
     def _files(self, path: Path) -> list[tuple[str, Path]]:
-        """The files that travel, by their path beside the parcel."""
+        """The files to send, by their relative path."""
         if path.is_dir():
             names = self.names or sorted(file.name for file in path.iterdir() if file.is_file())
             return [(f"{path.name}/{name}", path / name) for name in names]

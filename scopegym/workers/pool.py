@@ -1,4 +1,4 @@
-"""Calls spread over many workers, some of which end or stop answering on the way."""
+"""Distribution of calls over many workers, with replacement of failed workers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from scopegym.workers.processes import Subprocess
 #: The arguments of one call.
 Task = TypeVar("Task", bound=tuple[Hashable, ...])
 
-#: A call that loses this many workers is given up.
+#: A call fails after this many lost workers.
 MAX_DEATHS = 2
-#: A worker that dies or is late this often before it is ready is given up.
+#: A worker is abandoned after this many failed starts.
 MAX_STARTS = 2
-#: Seconds for a call: ten times what the slowest single image took.
+#: Time limit of a call [s]: ten times that of the slowest single image.
 CALL_SECONDS = 600.0
-#: Seconds for one operator execution, for those who give a call a limit by its budget.
+#: Time limit per operator execution [s], for calls with a budget.
 EXECUTION_SECONDS = 60.0
-#: Seconds for a worker to begin: it may import PyTorch from a slow disk, beside many others.
+#: Time limit for the start of a worker [s]: many may import PyTorch from a slow disk at once.
 START_SECONDS = 120.0
 
 
@@ -38,8 +38,8 @@ def start_worker(
     cpus: float = 1.0,
     gpus: float = 0.0,
 ) -> Worker:
-    """A worker that holds ``factory(*arguments)``, made after these plug-ins are loaded. Ray has to
-    be started before."""
+    """A worker that holds ``factory(*arguments)``, made after these plug-ins are loaded. Start Ray
+    first."""
     if backend == "ray":
         return Actor(factory, *arguments, plugins=plugins, cpus=cpus, gpus=gpus)
     kind = Subprocess if backend == "processes" else Here
@@ -47,8 +47,8 @@ def start_worker(
 
 
 def room(backend: Backend, workers: int, cpus: float = 1.0, gpus: float = 0.0) -> int:
-    """How many of so many workers there is room for; starts Ray where it is asked for and none is
-    joined."""
+    """The number of workers to start, at most as many as fit; starts Ray if it is requested and not
+    yet joined."""
     if backend != "ray":
         return workers
     start_ray(cpus=max(1, round(workers * cpus)))
@@ -57,7 +57,7 @@ def room(backend: Backend, workers: int, cpus: float = 1.0, gpus: float = 0.0) -
 
 @dataclass(eq=False)
 class _Post(Generic[Task]):
-    """A worker and what it is expected to answer: that it is ready, or its task. Idle: nothing."""
+    """A worker and its pending answer: its start or its task; none if it is idle."""
 
     worker: Worker
     answer: Future[Any] | None
@@ -66,7 +66,7 @@ class _Post(Generic[Task]):
     starts: int = 1
 
     def overdue(self) -> WorkerDied | None:
-        """Why there is no answer although its time is over."""
+        """The reason for a missing answer after the time limit."""
         if self.answer is None or self.answer.done() or time.monotonic() < self.until:
             return None
         what = "was not ready" if self.task is None else "did not answer"
@@ -85,15 +85,14 @@ def map_unordered(
     seconds: float = CALL_SECONDS,
     patience: float = START_SECONDS,
 ) -> Iterator[tuple[Task, Future[Any]]]:
-    """Call ``method`` of objects made by ``factory(*arguments)`` with every task that waits, and
-    yield tasks with their finished calls as they come; the caller may add more tasks meanwhile.
+    """Call ``method`` of objects made by ``factory(*arguments)`` for every waiting task, and yield
+    tasks with their finished calls in order of completion. The caller may add tasks meanwhile.
 
-    Each worker has one task at a time; it gets its first when its object is made, so those that the
-    cluster has no room for are not used. A worker that dies or takes longer than ``seconds`` for a
-    call is replaced, and its task tried once more, after all others, before it is yielded with
-    WorkerDied. The same happens to all tasks left when the last worker is gone. Calls in this
-    process (``serial``) have no limit. Raises ScopegymError when no worker begins: one has
-    ``patience`` seconds for that, twice.
+    Each worker has one task at a time and gets the first when its object is made. A worker that
+    dies or needs more than ``seconds`` for a call is replaced. Its task is repeated once, after all
+    others, before it is yielded with WorkerDied. When the last worker is gone, all other tasks are
+    yielded with WorkerDied. Calls in this process (``serial``) have no limit. Raises ScopegymError
+    when no worker starts within ``patience`` seconds in two attempts.
     """
     if not waiting:
         return
@@ -166,7 +165,7 @@ def _await(pool: list[_Post[Task]]) -> None:
 
 
 def _not_begun(reason: BaseException, backend: Backend, gpus: float) -> ScopegymError:
-    """Why there is no worker at all."""
+    """The error when no worker could start."""
     if isinstance(reason, ScopegymError):
         return reason
     kind = "" if isinstance(reason, WorkerDied) else f"{type(reason).__name__}: "

@@ -19,17 +19,17 @@ from typing import Any
 from scopegym.registry import PluginFile
 from scopegym.workers.base import Holder, WorkerDied, failed, portable
 
-#: Libraries read these when they load; each worker is one thread, there are as many as cores.
+#: Libraries read these at import. Each worker has one thread, because every core has a worker.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-#: Seconds for the system to take away a process that was killed.
+#: Time for the system to remove a killed process [s].
 REAPING = 5.0
 
-#: Calls to make: the future of the answer, and the pickled request. None ends the conversation.
+#: Queue of calls: the future of the answer and the pickled request. None closes the connection.
 Requests = SimpleQueue[tuple[Future[Any], bytes] | None]
 
 
 class Subprocess:
-    """The object in a process of its own, which never outlives this one."""
+    """The object in a separate process, which ends with this one."""
 
     def __init__(
         self, factory: Callable[..., Any], *arguments: Any, plugins: Sequence[PluginFile] = ()
@@ -52,7 +52,7 @@ class Subprocess:
             self._end()
 
     def _start(self) -> None:
-        # A fresh interpreter: a fork of one that runs threads can hang.
+        # A new interpreter, because a fork of a process with threads can hang.
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         from_main = threading.current_thread() is threading.main_thread()
@@ -65,8 +65,8 @@ class Subprocess:
         threading.Thread(
             target=_converse, args=(ours, process, self._requests), daemon=True
         ).start()
-        # Called by ``stop``, when this object is gone, and before the interpreter waits at its end
-        # for processes that may be stopped.
+        # Called by ``stop``, by the garbage collector, and at exit before the interpreter waits for
+        # processes that may be stopped.
         self._end = Finalize(self, _kill, (process, self._requests), exitpriority=10)
 
     def _ask(self, *request: Any) -> Future[Any]:
@@ -82,7 +82,7 @@ class Subprocess:
 
 
 def _converse(connection: Connection, process: BaseProcess, requests: Requests) -> None:
-    """Pass requests on, one after the other, until there are no more."""
+    """Send requests one after the other until there are no more."""
     with connection:
         while (request := requests.get()) is not None:
             future, content = request
@@ -120,7 +120,7 @@ def _serve(connection: Connection, from_main: bool) -> None:
     # Ctrl-C goes to all processes of a terminal; the driver ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
-    # The system counts the end of the thread that started this process as its parent's.
+    # For the system, the end of the starting thread is the end of the parent.
     holder = Holder(tied=from_main)
     while True:
         try:
@@ -139,7 +139,7 @@ def _answer(holder: Holder, content: bytes) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has, however that ended."""
+    """End this process after its parent has ended in any way."""
     parent = parent_process()
     assert parent is not None
 
@@ -169,7 +169,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Processes started meanwhile take no Ctrl-C, not even before they can ignore it."""
+    """Block Ctrl-C in processes started meanwhile until they ignore it themselves."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -283,7 +283,7 @@ def test_a_unit_that_ends_its_workers_is_recorded(done: Path, tmp_path, monkeypa
 
     monkeypatch.setattr(driver, "map_unordered", deadly)
     found = run(out)
-    assert found["failures"] == [{**lost._asdict(), "reason": "It ended its worker: killed."}]
+    assert found["failures"] == [{**lost._asdict(), "reason": "Its worker process failed: killed."}]
     runs = pd.read_parquet(out / "runs.parquet").query("failure != ''")
     assert [*runs["image"]] == ["simulated-000", "simulated-001"]  # all that it was about
 

@@ -290,7 +290,7 @@ def test_prior_moves_along_to_another_magnification_and_field():
 def test_uncalibrated_images_exchange_recipes_only_among_themselves():
     result = simulated(0.2)
     bare = Micrograph(result.problem.micrograph.data[:128, :128])
-    with pytest.raises(ScopegymError, match="not both calibrated"):
+    with pytest.raises(ScopegymError, match="has no pixel size"):
         replay(Recipe.read(recipe(result.problem, result.chosen)), bare)
 
 

@@ -140,7 +140,7 @@ def test_one_frame_of_a_stack(pixels):
 def test_with_nothing_said_it_is_estimated_and_says_so(pixels):
     result = scopegym.solve(pixels, **QUICK)
     assert result.problem.prior.sources["scale_px"] == "estimated"
-    assert "nothing independent checks them" in result.warnings[0]
+    assert "without an independent check" in result.warnings[0]
 
 
 def test_a_prior_stands_for_a_sample(pixels):

@@ -1,1 +1,1 @@
-"""Training a policy: what needs PyTorch, stable-baselines3 or Ray lives here, and only here."""
+"""Training of policies. Only this package needs PyTorch, stable-baselines3 or Ray."""

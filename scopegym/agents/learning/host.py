@@ -1,7 +1,6 @@
-"""Several environments played by one policy in one process, without any deep-learning library.
+"""Several environments with one policy in one process, without a deep-learning library.
 
-A host plays fragments of episodes on its own and hands them over whole, so that a slow operator
-holds up its own host and nobody else.
+A host plays whole fragments of episodes independently, so a slow operator delays only its host.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Weights = dict[str, Array]
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """How a host makes its environments; every part can travel between processes."""
+    """How a host makes its environments; all fields can be pickled."""
 
     task: str
     #: Further arguments of ``WorkflowEnv``.
     arguments: dict[str, Any] = field(default_factory=dict)
-    #: Files of operators and rewards that a fresh process has to load first.
+    #: Plug-in files that a new process loads first.
     plugins: tuple[PluginFile, ...] = ()
-    #: Training problems that a host keeps at hand, and the chance that one is drawn anew.
+    #: Number of training problems that a host keeps, and the probability to draw a new one.
     pool: int = 24
     renewal: float = 0.2
     #: Memory for the results of all environments of a host [bytes].
@@ -39,10 +38,10 @@ class EnvSpec:
 
 
 class Stream:
-    """A sampler that plays each problem a few times before it is replaced.
+    """A sampler that returns each problem a few times before it is replaced.
 
-    The results of operators on it are in the cache by then, and several attempts at one image tell
-    a good choice from an easy image.
+    Later episodes use cached results. Several episodes on one image also separate good choices from
+    easy images.
     """
 
     def __init__(self, sample: Sampler, pool: int, renewal: float) -> None:
@@ -61,9 +60,11 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """``steps`` micro-steps of ``count`` environments; arrays ``[steps, count, ...]``, what follows
-    the last one ``[count]``. ``episodes`` are return and number of executions of those that ended;
-    ``executions`` counts all operators run."""
+    """``steps`` micro-steps of ``count`` environments.
+
+    Arrays are ``[steps, count, ...]``, those after the last step ``[count]``. ``episodes`` holds
+    return and number of executions of finished episodes; ``executions`` counts all operators run.
+    """
 
     observations: dict[str, Array]
     actions: Array
@@ -93,7 +94,7 @@ class Host:
         self.reset(seed)
 
     def reset(self, seed: int | None) -> tuple[dict[str, Array], Array]:
-        """Begin anew everywhere: observations ``[count, ...]`` and masks ``[count, actions]``."""
+        """Reset all environments: observations ``[count, ...]`` and masks ``[count, actions]``."""
         begun = [
             env.reset(seed=None if seed is None else seed + i) for i, env in enumerate(self.envs)
         ]
@@ -103,8 +104,10 @@ class Host:
         return self.observations, self.masks
 
     def step(self, actions: Array) -> list[tuple[Any, ...]]:
-        """One micro-step everywhere: observation, reward, whether it ended, and ``info``; an
-        episode that ends gives way to the next one, its last observation in ``info``."""
+        """One micro-step in all environments: observation, reward, whether it ended, ``info``.
+
+        After the end of an episode the next one begins; ``info`` holds the last observation.
+        """
         played = [_step(env, int(a)) for env, a in zip(self.envs, actions, strict=True)]
         self._see([seen for seen, *_ in played], [info for *_, info in played])
         self.starts = np.array([ended for _, _, ended, _ in played])
@@ -121,7 +124,7 @@ class Host:
         return [getattr(env, method)(*arguments) for env in self.envs]
 
     def fragment(self, weights: Weights, steps: int) -> Fragment:
-        """Play on for so many micro-steps with a policy of these weights."""
+        """Play this number of micro-steps with a policy of these weights."""
         network, count = Network(weights), len(self.envs)
         rows: list[tuple[Any, ...]] = []
         episodes: list[tuple[float, int]] = []
@@ -129,7 +132,7 @@ class Host:
         for _ in range(steps):
             logits, values = network(self.observations)
             chances = log_probabilities(logits, self.masks)
-            # The largest of log-probability plus Gumbel noise is a draw from the distribution.
+            # The argmax of log-probability plus Gumbel noise is a draw from the distribution.
             actions = np.argmax(chances + self.rng.gumbel(size=chances.shape), axis=1)
             taken = chances[np.arange(count), actions]
             before_it = (self.observations, actions, self.starts, values, taken, self.masks)

@@ -1,4 +1,4 @@
-"""The policy's network in PyTorch, layer for layer that of ``agents.network``."""
+"""The policy's network in PyTorch, with the layers of ``agents.network``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scopegym.artifacts import Array
 
 
 class Extractor(BaseFeaturesExtractor):
-    """Pictures in patches of patches down to one vector, beside one layer over the features.
+    """Convolutions over disjoint patches, down to one vector, beside one layer over the features.
 
-    A stride as long as the patch costs a tenth of an overlapping convolution, and where in the
-    middle of a lattice a column lies says nothing.
+    Disjoint patches cost a tenth of overlapping ones. The exact position of a column in the lattice
+    carries no information here.
     """
 
     def __init__(self, observation_space: spaces.Dict) -> None:
@@ -33,7 +33,7 @@ class Extractor(BaseFeaturesExtractor):
         self.figures = nn.Linear(figures[0], WIDTH)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        """``[B, 192]``; stable-baselines3 has brought the pictures to 0..1."""
+        """``[B, 192]``; stable-baselines3 has scaled the pictures to 0..1."""
         seen = observations["thumbnails"]
         for patch in self.patches:
             seen = torch.relu(patch(seen))
@@ -41,7 +41,7 @@ class Extractor(BaseFeaturesExtractor):
         return torch.cat([seen.flatten(1), figures], dim=1)
 
 
-#: Arguments of stable-baselines3's policy that make it the network of ``agents.network``.
+#: Arguments of stable-baselines3's policy for the network of ``agents.network``.
 POLICY_ARGUMENTS: dict[str, Any] = {
     "features_extractor_class": Extractor,
     "net_arch": {"pi": [WIDTH, WIDTH], "vf": [WIDTH, WIDTH]},

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation with masks, fed by fragments that hosts play on their own."""
+"""Proximal policy optimisation with masks, on fragments that hosts play independently."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from scopegym.agents.learning.vec_env import RayVecEnv
 
 
 class FragmentPPO(MaskablePPO):
-    """MaskablePPO whose rollouts are played where the environments are.
+    """MaskablePPO with rollouts that the hosts of the environments play.
 
-    A rollout is the first fragments that are ready, one per host on average. Their
-    log-probabilities are those of the weights that played them, so that one which comes an update
-    late still counts right.
+    A rollout consists of the first finished fragments, one per host on average. Log-probabilities
+    belong to the weights that played a fragment, so a fragment one update late remains valid.
     """
 
-    #: Operators executed so far, return and executions of the episodes of the last rollout.
+    #: Operators executed so far; return and executions of the last rollout's episodes.
     executions = 0
     episodes: list[tuple[float, int]]
 

@@ -22,20 +22,20 @@ from scopegym.errors import ScopegymError
 from scopegym.workers import Backend, Worker, WorkerDied, room, start_worker
 from scopegym.workers.pool import CALL_SECONDS, START_SECONDS
 
-#: A host that dies this often in a row is broken, and starting it again would not help.
+#: A host that dies this often in succession is not started again.
 MAX_DEATHS = 5
 
 
 class RayVecEnv(VecEnv):
     """``hosts`` processes with ``per_host`` environments each.
 
-    Steps in lock-step like any vector environment, or, far faster where operators take unequal
-    times, gathers whole fragments that the hosts play on their own (``fragments``). A host that
-    dies, or does not answer within ``seconds``, is replaced; its episodes end there, and at most
-    one fragment of it is lost. There are fewer hosts than asked for where the cluster is smaller.
+    Steps are synchronous, as in any vector environment. ``fragments`` instead collects whole
+    fragments that the hosts play independently; this is much faster if operator times differ. A
+    host that dies, or does not answer within ``seconds``, is replaced. Its episodes end; at most
+    one fragment is lost. In a smaller cluster there are fewer hosts than requested.
 
-    ``backend`` is ``ray``, ``processes`` or ``serial``; ``num_gpus`` may be a fraction, for
-    operators on a GPU. ``patience`` is how many more seconds a new host has for its first answer.
+    ``backend`` is ``ray``, ``processes`` or ``serial``. ``num_gpus`` can be a fraction, for
+    operators on a GPU. A new host has ``patience`` additional seconds for its first answer.
     """
 
     def __init__(
@@ -52,9 +52,11 @@ class RayVecEnv(VecEnv):
         patience: float = START_SECONDS,
     ) -> None:
         if hosts < 1 or per_host < 1:
-            raise ScopegymError(f"{hosts} hosts with {per_host} environments play nothing.")
+            raise ScopegymError(
+                f"Give at least 1 host and 1 environment per host, not {hosts} and {per_host}."
+            )
         hosts = room(backend, hosts, num_cpus, num_gpus)
-        # The driver of a cluster need not have the GPU that its workers have.
+        # The driver of a cluster may lack the GPU of its workers.
         self._like = WorkflowEnv(spec.task, **{**spec.arguments, "device": "cpu"})
         self.spec_of_envs, self.per_host = spec, per_host
         self._seed, self._deaths, self._in_a_row = seed, 0, 0
@@ -63,7 +65,7 @@ class RayVecEnv(VecEnv):
         self._hosts: list[Worker] = [
             start_worker(backend, Host, *self._arguments(number), **more) for number in range(hosts)
         ]
-        #: Hosts that have not answered yet: they are still importing.
+        #: Hosts that have not answered yet, because they still import libraries.
         self._new = {*range(hosts)}
         self._running: dict[Future[Any], tuple[int, float]] = {}
         self._actions: Array = np.zeros(hosts * per_host, np.int64)
@@ -75,7 +77,7 @@ class RayVecEnv(VecEnv):
         return self._deaths
 
     def _arguments(self, number: int) -> tuple[EnvSpec, int, int]:
-        # A replaced host must not play its predecessor's episodes again.
+        # A replacement must not repeat the episodes of the former host.
         seed = self._seed + 1000 * (number + 1) + 1_000_003 * self._deaths
         return self.spec_of_envs, self.per_host, seed
 
@@ -83,12 +85,12 @@ class RayVecEnv(VecEnv):
         self._deaths += 1
         self._in_a_row += 1
         if self._in_a_row > MAX_DEATHS:
-            raise ScopegymError(f"Environment workers keep dying: {death}.") from death
+            raise ScopegymError(f"Environment workers die repeatedly: {death}.") from death
         self._hosts[number].restart(*self._arguments(number))
         self._new.add(number)
 
     def _deadline(self, number: int) -> float:
-        """When a call that begins now has to be answered."""
+        """Deadline of a call that begins now."""
         return time.monotonic() + self._seconds + (self._patience if number in self._new else 0.0)
 
     def _answered(self, number: int) -> None:
@@ -98,10 +100,10 @@ class RayVecEnv(VecEnv):
     # Fragments ------------------------------------------------------------------------------------
 
     def fragments(self, weights: Weights, steps: int) -> list[Fragment]:
-        """One fragment for every host on average: the first that are ready.
+        """The first finished fragments, one per host on average.
 
-        A host that is done goes on at once with the newest weights; one that is slow hands in its
-        fragment when it is ready, in a later call, and it counts there.
+        A finished host continues at once with the newest weights. The fragment of a slow host is
+        returned by a later call.
         """
         done: list[Fragment] = []
         busy = {number for number, _ in self._running.values()}
@@ -110,7 +112,7 @@ class RayVecEnv(VecEnv):
                 self._begin(number, weights, steps)
         while len(done) < len(self._hosts):
             self._wait()
-            # Those that began first; what is ready beyond need counts in the next call.
+            # The earliest first; further finished fragments belong to the next call.
             over = [future for future in self._running if future.done() or self._late(future)]
             for future in over[: len(self._hosts) - len(done)]:
                 number, _ = self._running.pop(future)
@@ -152,7 +154,7 @@ class RayVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take them. Where a host died its episodes end, cut off, without a reward."""
+        """Take them. If a host died, its episodes are truncated without a reward."""
         parts = np.split(np.asarray(self._actions), len(self._hosts))
         played = [row for rows in self._each("step", [(part,) for part in parts]) for row in rows]
         seen, rewards, ended, infos = zip(*played, strict=True)
@@ -161,7 +163,7 @@ class RayVecEnv(VecEnv):
         return observations, np.array(rewards, np.float32), np.array(ended), list(infos)
 
     def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Call a method of every host; one that died begins anew and says so."""
+        """Call a method of every host; a host that died is restarted and marked."""
         futures = [h.call(method, *a) for h, a in zip(self._hosts, arguments, strict=True)]
         limits = [self._deadline(number) for number in range(len(futures))]
         return [
@@ -186,7 +188,7 @@ class RayVecEnv(VecEnv):
         for host in self._hosts:
             host.stop()
 
-    # What else a vector environment has to answer -----------------------------------------------
+    # Further methods of a vector environment ----------------------------------------------------
 
     def has_attr(self, attr_name: str) -> bool:
         """True when the environments have it, methods included."""
@@ -226,7 +228,7 @@ class RayVecEnv(VecEnv):
 
 
 def _result(future: Future[Any]) -> Any:
-    """The answer to a call whose time is over. Raises WorkerDied where there is none."""
+    """The answer to a call after its deadline. Raises WorkerDied if there is none."""
     if not future.done():
         raise WorkerDied("no answer in time")
     return future.result()
@@ -238,7 +240,7 @@ def _together(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
 
 
 def _cut_off(seen: dict[str, Array], masks: Array) -> list[tuple[Any, ...]]:
-    """What a replaced host says in the place of a step."""
+    """The answer of a replaced host in place of a step."""
     rows = []
     for i in range(len(masks)):
         observation = {key: values[i] for key, values in seen.items()}

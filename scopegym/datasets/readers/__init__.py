@@ -3,9 +3,8 @@
 A reader returns the stored pixels and the calibration the file states. What all formats share
 (checks, colour, the sidecar, hash and metadata) is in ``read``; a new format is one function.
 
-Files come from strangers: nothing but the file given and its sidecar is opened, sizes are checked
-against the file and the memory before anything is allocated, and whatever a file declares must be
-in it.
+Files are not trusted: only the given file and its sidecar are opened. Declared sizes are checked
+against the file and the free memory before anything is allocated.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ MAX_SIDECAR = 1_000_000
 def load(path: str | Path, pixel_size: str | None = None) -> Micrograph:
     """Read an image file: TIFF, PNG, JPEG, NPY, HDF5/EMD, SER, DM3/DM4, MRC, MAT or video.
 
-    ``pixel_size`` with its unit (``"35.2 pm"``) overrides the calibration stored in the file;
-    where neither exists the pixel size stays None. Raises ScopegymError when the file cannot be
+    ``pixel_size`` with its unit (``"35.2 pm"``) overrides the calibration stored in the file.
+    Without either the pixel size is None. Raises ScopegymError when the file cannot be
     read as an image.
     """
     size_nm = None if pixel_size is None else parse_pixel_size(pixel_size)

@@ -286,7 +286,7 @@ def _step(axis: Any) -> tuple[float, str]:
 def _small(node: Any, size: int, where: Any = ...) -> NDArray[Any]:
     """The ``size`` values there. Raises ValueError for more than a text or an axis has."""
     if max(size, math.prod(node.chunks or ())) * node.dtype.itemsize > MAX_BESIDE:
-        raise ValueError(f"{node.name} is too large for what it is")
+        raise ValueError(f"{node.name} is too large")
     return node[where]
 
 

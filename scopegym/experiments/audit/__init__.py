@@ -1,3 +1,3 @@
-"""Whether a reward measures what it should, and whether it can be fooled."""
+"""Audit of a reward: its agreement with the truth, and reward hacks."""
 
 from scopegym.experiments.audit.run import audit as audit

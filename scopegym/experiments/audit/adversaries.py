@@ -1,6 +1,6 @@
-"""The question put wrongly: about noise, and with a pixel size that is off.
+"""Wrong problems: an image of noise, and a wrong pixel size.
 
-Wrong answers to the right question belong to the kind of answer, in ``scopegym.answers``.
+Wrong answers to the correct problem belong to the kind of answer, in ``scopegym.answers``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def against(problem: Problem, answer: Artifact) -> list[Adversary]:
 
 
 def wrong_size(problem: Problem, error: float) -> Problem:
-    """The same image, with what a pixel size stated too small by this share makes one expect."""
+    """The same image with the prior of a pixel size that is too small by this share."""
     return replace(problem, prior=problem.prior.stretched(1 + error))
 
 
 def noise_images(problem: Problem, rng: np.random.Generator) -> Iterator[Problem]:
-    """The same question about an image of noise: white, and as smooth as columns are."""
+    """The same problem on images of noise: white noise, and noise as smooth as columns."""
     micrograph = problem.micrograph
     white = rng.normal(size=micrograph.shape)
     for name, pixels in (

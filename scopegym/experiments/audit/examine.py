@@ -1,6 +1,6 @@
-"""One labelled problem under a reward: what many workflows score there, and what wrong answers do.
+"""Examination of a reward on one labelled problem: scores of workflows and of wrong answers.
 
-Truth is compared with the reward here, and never shown to it.
+The truth is compared with the reward but is never an input of it.
 """
 
 from __future__ import annotations
@@ -127,13 +127,13 @@ def true_answer(problem: Problem) -> Artifact:
 
 
 def judged_answer(problem: Problem, answer: Artifact) -> Judged:
-    """What the reward says of an answer that no workflow gave."""
+    """The score of an answer that no workflow gave."""
     score = problem.judge(State.start(problem.source).with_artifact(answer))
     return Judged(score.value, _terms(problem, score), truth_of(problem, answer))
 
 
 def judged(problem: Problem, trial: Trial, truth: Problem | None = None) -> Judged:
-    """What the reward says of a workflow; its truth is held against another problem's, if given."""
+    """The score of a workflow; its agreement is with the truth of another problem, if given."""
     answer = None if trial.failure else problem.run(trial.workflow).get(problem.task.answer)
     return Judged(
         trial.score.value,
@@ -187,7 +187,7 @@ def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator
 
 
 def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Problem]]:
-    """The question put wrongly: about noise, and with a pixel size that is off."""
+    """Wrong problems: an image of noise, and a wrong pixel size."""
     noise = [(NOISE, blind) for blind in noise_images(problem, job.rng(index, 3))]
     sizes = [(name, wrong_size(problem, error)) for name, error in zip(TOLD, ERRORS, strict=True)]
     return [*noise, *sizes]
@@ -196,8 +196,11 @@ def misleadings(job: Job, problem: Problem, index: int) -> list[tuple[str, Probl
 def misled(
     problem: Problem, misleading: Problem, rng: np.random.Generator, count: int, limit: float
 ) -> Judged:
-    """The best wrong answer of the expert's and some random workflows to a question put wrongly,
-    its truth being that of the right one; about an image that has no truth all are wrong."""
+    """The best wrong answer of the expert's and some random workflows to a wrong problem.
+
+    Answers are compared with the truth of the correct problem. On an image without truth all are
+    wrong.
+    """
     encoding = Encoding(problem.task)
     workflows = [problem.task.expert, *(encoding.sample(rng) for _ in range(count))]
     trials = (misleading.evaluate(workflow) for workflow in workflows)
@@ -211,7 +214,7 @@ def _best_wrong(found: Sequence[Judged], limit: float) -> Judged:
 
 
 class Fooling(Problem):
-    """The problem turned round: what scores well is what the reward praises without ground."""
+    """Maximises reward minus truth, to find reward hacks."""
 
     def judge(self, state: State) -> Score:
         """The reward minus the truth, mapped to 0..1; terms stay what they are."""
@@ -221,7 +224,8 @@ class Fooling(Problem):
 
 
 def hunt(problem: Problem, rng: np.random.Generator, count: int) -> list[Judged]:
-    """What an evolution of about so many workflows, paid for reward minus truth, has tried."""
+    """The trials of an evolution that maximises reward minus truth, with about this many
+    workflows."""
     fooling = Fooling(
         problem.micrograph, problem.prior, problem.task, problem.reward, problem.cache
     )

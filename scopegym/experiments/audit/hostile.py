@@ -1,5 +1,8 @@
-"""Does a reward behave? What no figure can tell: that it ends, is finite, leaves its input alone,
-answers the same twice, tells answers apart and does not look at the truth."""
+"""Checks of a reward's behaviour.
+
+A reward must end, be finite, leave its input unchanged, be deterministic, distinguish answers, and
+not read the truth.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +43,14 @@ ASKED = {
 
 
 class _Watch:
-    """Whether it matters now who asks for a truth, and whether somebody did."""
+    """Whether access to the truth is monitored now, and whether it happened."""
 
     armed = False
     asked = False
 
 
 class Watched(Micrograph):
-    """A micrograph that notes who asks for its truth."""
+    """A micrograph that records access to its truth."""
 
     def __getattribute__(self, name: str) -> Any:
         if name == "truth" and _Watch.armed:
@@ -81,7 +84,7 @@ def probe(job: Job) -> list[Line]:
 
 
 def watched(problem: Problem) -> Problem:
-    """The problem with a micrograph that notes who asks for its truth."""
+    """The problem with a micrograph that records access to its truth."""
     m = problem.micrograph
     image = Watched(m.data, m.pixel_size_nm, m.name, m.metadata, m.truth)
     return replace(problem, micrograph=image)

@@ -1,3 +1,3 @@
-"""Searching against learning: who finds what, at which cost, and is it right?"""
+"""Comparison of search and learning: score, cost and agreement with the truth."""
 
 from scopegym.experiments.benchmark.driver import benchmark as benchmark

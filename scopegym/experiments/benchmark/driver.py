@@ -1,4 +1,4 @@
-"""Carry out a benchmark over many processes, so that it can be killed and continued."""
+"""Run a benchmark in many processes. A killed benchmark can be continued."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ def benchmark(
 ) -> dict[str, Any]:
     """Compare agents on the same problems and write the result into a folder.
 
-    ``names`` are the agents; ``regimes`` are A (a search of every image), B (what is learned once,
-    against that) and C (searches from a policy's proposal), all of them where ``ppo`` takes part.
-    Problems are simulated unless images are ``given``. ``on_work`` hears how many pieces of work
-    are done, how many there are, and the score of the last. What ``out`` holds of the same setting
-    is kept, also when agents, seeds or regimes are added. Returns the content of
-    ``benchmark.json``. Raises ScopegymError on bad input.
+    ``names`` are the agents. ``regimes`` are A (search of every image), B (learned once) and C
+    (search from a policy's proposal); by default all if ``ppo`` takes part. Problems are simulated
+    unless images are ``given``. ``on_work`` is called with the number of finished units, the total,
+    and the last score. Results of the same setting in ``out`` are kept, also when agents, seeds or
+    regimes are new. Returns the content of ``benchmark.json``. Raises ScopegymError on bad input.
     """
     out = Path(out)
     chosen = tuple(dict.fromkeys(names or _default_agents(task, policy)))
@@ -104,7 +103,7 @@ def _policy_folder(task: str, chosen: Sequence[str], policy: Path | None) -> Pat
 
 
 def _check(setting: Setting, chosen: Sequence[str], wanted: Sequence[str], seeds: int) -> None:
-    """Raise ScopegymError on anything that every worker would refuse."""
+    """Raise ScopegymError for settings that every worker would refuse."""
     for name in chosen:
         agents[name]
     for regime in wanted:
@@ -112,8 +111,7 @@ def _check(setting: Setting, chosen: Sequence[str], wanted: Sequence[str], seeds
             raise unknown("regime", regime, REGIMES)
     if POLICY not in chosen and {"B", "C"} & {*wanted}:
         raise ScopegymError(
-            f"Regimes B and C are about a policy: name {POLICY} among the agents, or ask for "
-            "regime A alone."
+            f"Regimes B and C need a policy: add {POLICY} to the agents, or choose regime A alone."
         )
     for what, count in (
         ("seed", seeds),
@@ -124,8 +122,8 @@ def _check(setting: Setting, chosen: Sequence[str], wanted: Sequence[str], seeds
             raise ScopegymError(f"A benchmark needs at least one {what}, not {count}.")
     if "B" in wanted and setting.tuning_images < 1:
         raise ScopegymError(
-            "Regime B tunes a workflow to some images and tries it on others: give two images at "
-            "least, or leave B out."
+            "Regime B tunes a workflow on some images and tests it on others: give at least two "
+            "images, or leave B out."
         )
     check_budget(setting.task, setting.budget)
     setting.load_policy()
@@ -173,7 +171,7 @@ def _carried_out(
         try:
             yield unit, future.result()
         except WorkerDied as death:
-            yield unit, {**unit._asdict(), "error": f"It ended its worker: {death}."}
+            yield unit, {**unit._asdict(), "error": f"Its worker process failed: {death}."}
 
 
 def _done(out: Path, unit: Unit) -> bool:

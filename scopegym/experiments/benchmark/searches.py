@@ -1,4 +1,4 @@
-"""One search, watched: what each trial cost, and what would have been chosen after it."""
+"""One search with its history: the cost of each trial, and the choice after it."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def judged(
 ) -> tuple[Run, list[Point]]:
     """What is chosen after a search, and how it would have been after every trial.
 
-    ``expert``: what choices are held against where the task's expert is not meant. Raises
-    ScopegymError when no workflow succeeded.
+    ``expert`` replaces the task's expert in the choice. Raises ScopegymError when no workflow
+    succeeded.
     """
     trials = [entry.trial for entry in search]
     front, chosen, points = Front(problem.reward), None, []

@@ -1,4 +1,4 @@
-"""From the runs of all agents to few numbers with their uncertainty."""
+"""Statistics over the runs of all agents, with uncertainties."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def rows(records: Sequence[Mapping[str, Any]], held_out: Sequence[int]) -> pd.Da
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """The agents of one regime, held against each other on the same images.
+    """Comparison of the agents of one regime on the same images.
 
     Intervals are over images and seeds together, what other images would have given; the bands of
     curves over seeds alone, as the images are the same for all.
@@ -161,7 +161,7 @@ class Standings:
         }
 
     def _improvement(self, one: str, other: str, column: str) -> dict[str, float]:
-        """How likely a run of one is better than one of the other; the reverse is the rest to 1."""
+        """Probability that a run of one agent is better than one of the other."""
         if self.agents.index(one) > self.agents.index(other):
             value, high, low = (1 - p for p in self._likelihoods[other, one, column])
             return plain(Interval(value, low, high))

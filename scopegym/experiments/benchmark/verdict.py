@@ -47,10 +47,10 @@ def training_cost(policy: Policy, folder: Path) -> Cost:
 
 
 def break_even(training: float | None, search: float | None, policy: float | None) -> float | None:
-    """After how many images a training has cost less than searching every one of them.
+    """Number of images after which a training costs less than a search of every image.
 
-    All in the same unit, ``search`` and ``policy`` per image. None where it never has, or where
-    something is not known.
+    All costs have the same unit; ``search`` and ``policy`` are per image. None if there is no such
+    number, or if a cost is unknown.
     """
     if training is None or search is None or policy is None or search <= policy:
         return None
@@ -76,7 +76,7 @@ def _said(found: Mapping[str, float | None], cost: Cost, timed: bool) -> str:
     if not timed:
         return "No run gives the time of an episode or of a search, so no break-even is known."
     if found["seconds"] is None:
-        return "The training never pays: an episode takes as much time as the search, or more."
+        return "The training never pays: an episode takes at least as much time as a search."
     executions = found["executions"]
     more = "" if executions is None else f"; by operator executions, after {executions:,.0f}"
     return (

@@ -1,4 +1,4 @@
-"""The checkpoint of a training, from which an interrupted one goes on."""
+"""The checkpoint of a training, to continue after an interruption."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHECKPOINT, LOG = "checkpoint.pt", "training.csv"
 
 
 def kept(out: Path) -> str:
-    """What an interrupted training left in a folder, and how to go on."""
+    """The checkpoint of an interrupted training, and how to continue."""
     try:
         steps = read_checkpoint(out / CHECKPOINT)["steps"]
     except ScopegymError:

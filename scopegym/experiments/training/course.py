@@ -63,7 +63,7 @@ def validate(policy: Policy, problems: Sequence[Problem]) -> dict[str, Array]:
 
 
 class Course:
-    """Watches a training: validates, keeps the best policy, writes log and checkpoints."""
+    """Monitors a training: validates, keeps the best policy, writes log and checkpoints."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Course:
         self.began = time.perf_counter()
 
     def callback(self) -> Any:
-        """What stable-baselines3 calls after every rollout."""
+        """The callback of stable-baselines3 after every rollout."""
         from stable_baselines3.common.callbacks import BaseCallback
 
         course = self
@@ -127,13 +127,13 @@ class Course:
                 self._save_checkpoint(model, scratch / CHECKPOINT)
 
     def close(self, model: Any) -> None:
-        """Judge and keep what the last update gave."""
+        """Validate the result of the last update and keep it if it is the best."""
         if self.validated != model.num_timesteps:
             self._average(model)
             self.validate(model)
 
     def validate(self, model: Any) -> None:
-        """Judge the mean of the last weights; write log and checkpoint, and the best bundle."""
+        """Validate the mean of the last weights; write log and checkpoint, and the best bundle."""
         self.validated = model.num_timesteps
         policy = Policy(self.spec, self.weights)
         reached = validate(policy, self.validation)
@@ -210,7 +210,7 @@ class Course:
         )
 
     def restore(self, model: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on where a checkpoint stopped. Raises ScopegymError when it is of something else."""
+        """Continue from a checkpoint. Raises ScopegymError when it belongs to another training."""
         mine = self.spec["task"], to_json(self.spec["operators"])
         theirs = checkpoint["task"], to_json(json.loads(checkpoint["operators"]))
         if mine != theirs:

@@ -1,4 +1,4 @@
-"""A point task solved window by window: the parameters follow the image, the result is one."""
+"""A point task solved window by window, with local parameters and one merged result."""
 
 from scopegym.experiments.windows.grid import Grid, Window, merge, part, tiled
 from scopegym.experiments.windows.replay import rerun

@@ -14,8 +14,8 @@ from scopegym.envs.problem import Problem
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 
-#: A window's points count this far beyond its own part of the field [spacings]: two windows that
-#: place a column on the seam on either side of it must not both leave it to the other.
+#: A window's points count up to this distance beyond its own part of the field [spacings].
+#: Otherwise a column on a seam can be lost when each window places it on the other's side.
 LEEWAY = 0.25
 
 #: Points of different windows that are closer than this are one column [spacings].
@@ -80,8 +80,8 @@ class Grid:
 
     @property
     def seams(self) -> tuple[Array, Array]:
-        """Where the parts of the field meet that belong to the windows, along y and along x [px]:
-        half-way between their centres."""
+        """Seams between the windows' parts of the field, along y and along x [px]: half-way
+        between window centres."""
         y, x = ((first[1:] + first[:-1] + self.size - 1) / 2 for first in self.first)
         return y, x
 
@@ -109,17 +109,17 @@ class Grid:
         return self[rows // 2, columns // 2]
 
     def after(self, window: Window) -> list[Window]:
-        """The neighbours that start from this window's workflow: those from which it lies one step
-        towards the middle. So rings around the middle are solved side by side, and every window
-        starts from the same neighbour, however fast the workers are."""
+        """The neighbours that start from this window's workflow: for them it is one step towards
+        the middle. Rings around the middle are solved in parallel, and the start of every window
+        does not depend on the speed of workers."""
         rows = _outward(window.row, self.middle.row, self.counts[0])
         columns = _outward(window.column, self.middle.column, self.counts[1])
         next_ring = (self[row, column] for row in rows for column in columns)
         return [neighbour for neighbour in next_ring if neighbour != window]
 
     def beyond(self, window: Window, yx: Array) -> Array:
-        """How far positions ``[N, 2]`` lie outside the window's own part of the field, the places
-        whose nearest centre is its own, ``[N]`` [px]; negative inside."""
+        """Distance of positions ``[N, 2]`` outside the window's own part of the field, ``[N]``
+        [px]; negative inside. The own part is the region nearest to the window's centre."""
         bounds = [
             np.concatenate([[-np.inf], seams, [np.inf]])[index : index + 2]
             for seams, index in zip(self.seams, (window.row, window.column), strict=True)
@@ -129,8 +129,8 @@ class Grid:
         return beyond
 
     def depth(self, window: Window, yx: Array) -> Array:
-        """How far positions ``[N, 2]`` lie inside the window, ``[N]`` [px]. Where it ends with the
-        field no other window sees more, so only its other edges count."""
+        """Distance of positions ``[N, 2]`` from the window's edges, ``[N]`` [px]. Edges of the
+        field do not count, because no other window sees more there."""
         low = window.origin - 0.5
         high = low + self.size
         low = np.where(low < 0, -np.inf, low)
@@ -167,15 +167,15 @@ def merge(grid: Grid, found: Mapping[Window, Points], spacing_px: float) -> Poin
 
 
 def _deepest(yx: Array, owner: Array, depth: Array, radius_px: float) -> Array:
-    """Which positions ``[N, 2]`` stay when, of those of different owners within a radius, only the
-    deepest does, ``[N]``."""
+    """Which positions ``[N, 2]`` remain, ``[N]``: of several owners' positions within a radius only
+    the deepest."""
     from scipy.spatial import KDTree
 
     kept = np.ones(len(yx), bool)
     pairs = KDTree(yx).query_pairs(radius_px, output_type="ndarray")
     pairs = pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]
     pairs = np.take_along_axis(pairs, np.argsort(-depth[pairs], axis=1, kind="stable"), axis=1)
-    # From the deepest position on: what has gone itself drives out nothing.
+    # Start with the deepest position: a removed position must not remove others.
     for deeper, other in pairs[np.argsort(-depth[pairs[:, 0]], kind="stable")]:
         if kept[deeper]:
             kept[other] = False

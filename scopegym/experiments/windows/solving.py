@@ -1,4 +1,4 @@
-"""The search in every window, from the middle outwards; neighbours start from each other."""
+"""The search in every window, from the middle outwards; windows start from a neighbour's result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scopegym.workflow import Workflow
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """How windows are solved. It travels to the workers."""
+    """The settings for windows, which are sent to the workers."""
 
     micrograph: Micrograph
     prior: Prior
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What was found in a window, in its pixels, and how; or why nothing was."""
+    """The result of a window, in its pixels, or the reason of a failure."""
 
     window: Window
     points: Points
@@ -80,7 +80,7 @@ class Solved:
 
 
 class Solver:
-    """Solves windows; lives in a worker."""
+    """Solves windows, in a worker."""
 
     def __init__(self, job: Job) -> None:
         one_thread()
@@ -127,8 +127,8 @@ def missed(window: Window, failure: str) -> Solved:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Windowed(Result):
-    """What was found window by window. Its trials are those chosen in the windows, and last the
-    merged points judged on the whole image."""
+    """The result of all windows. Its trials are those chosen in the windows; the last one is the
+    score of the merged points on the whole image."""
 
     grid: Grid
     windows: tuple[Solved, ...]
@@ -233,7 +233,7 @@ def solve_windows(
 
 
 def judged(problem: Problem, points: Points) -> Trial:
-    """Merged points, judged on the whole image. No workflow of its own has made them."""
+    """Merged points, scored on the whole image. They belong to no single workflow."""
     score = problem.judge(State.start(problem.source).with_artifact(points))
     return Trial(Workflow(), score, 0, 0.0, 0.0)
 
@@ -249,14 +249,14 @@ def _solved(job: Job, grid: Grid, workers: int, backend: Backend) -> Iterator[So
         try:
             solved = future.result()
         except WorkerDied as death:
-            solved = missed(window, f"It ended its worker: {death}.")
+            solved = missed(window, f"Its worker process failed: {death}.")
         handed_on = start if solved.trial is None else solved.trial.workflow
         waiting.extend((neighbour, handed_on) for neighbour in grid.after(window))
         yield solved
 
 
 def _timing(windows: Sequence[Solved]) -> dict[str, float]:
-    """Where the time went in all windows together, whichever worker spent it."""
+    """The timings summed over all windows and workers."""
     spent: dict[str, float] = {}
     for solved in windows:
         for name, seconds in solved.timing.items():
@@ -265,7 +265,7 @@ def _timing(windows: Sequence[Solved]) -> dict[str, float]:
 
 
 def _doubts(windows: Sequence[Solved]) -> list[str]:
-    """What to tell the user of windows that are worse than the merged score says."""
+    """Warnings about windows that are worse than the merged score."""
     doubts = []
     failed = [solved for solved in windows if solved.trial is None]
     if failed:
