@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections import deque
@@ -88,10 +89,10 @@ class Applier:
     def __init__(self, job: Job) -> None:
         one_thread()
         self.job = job
-        self.opened: tuple[Parcel, tuple[int, ...]] | None = None
+        self.opened: tuple[Parcel, Stamp] | None = None
         self.images: Sequence[Micrograph] = ()
 
-    def apply(self, name: str, file: Parcel, frame: int, stamp: tuple[int, ...]) -> Applied:
+    def apply(self, name: str, file: Parcel, frame: int, stamp: Stamp) -> Applied:
         """The result of an image or of one frame of a stack, which stays open for the next one."""
         frames = 1
         try:
@@ -254,7 +255,8 @@ class Applications:
 
 
 #: Name of the image, its file, the frame, and the file's stamp.
-Task = tuple[str, Parcel, int, tuple[int, ...]]
+Stamp = tuple[str | int, ...]
+Task = tuple[str, Parcel, int, Stamp]
 
 
 def _missing(output: Output, name: str, path: Path) -> list[Task]:
@@ -265,7 +267,10 @@ def _missing(output: Output, name: str, path: Path) -> list[Task]:
         stamp = file_stamp(path)
     except OSError:
         return [(name, file, 0, ())]  # the attempt says what is wrong
-    done = {row["frame"]: row for row in _rows(output, name) if tuple(row["file"]) == stamp}
+    rows = _rows(output, name)
+    for row in rows[:1]:
+        _refuse_another(row, name, path, output)
+    done = {row["frame"]: row for row in rows if _is_of(row, path, stamp)}
     frames = next(iter(done.values()))["frames"] if done else 1
     return [(name, file, frame, stamp) for frame in range(frames) if frame not in done]
 
@@ -291,10 +296,31 @@ def _write(result: Applied, output: Output) -> Path | None:
     return commit(place, result.files, output)
 
 
-def file_stamp(path: Path) -> tuple[int, ...]:
-    """Size [bytes] and modification time [ns] of a file: a changed image is processed again."""
+def file_stamp(path: Path) -> Stamp:
+    """Path, size [bytes] and time of change [ns] of a file: a changed image is done anew."""
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+def _is_of(row: Mapping[str, Any], path: Path, stamp: Stamp) -> bool:
+    """Whether a result is of a file as it is now; one that was moved is known by its content."""
+    if tuple(row["file"]) == stamp:
+        return True
+    return row["file"][0] != stamp[0] and row["sha256"] == _sha256(path)
+
+
+def _refuse_another(row: Mapping[str, Any], name: str, path: Path, output: Output) -> None:
+    """Raise ScopegymError when a result is of another file of the same name."""
+    if row["file"][0] != str(path.resolve()) and row["sha256"] != _sha256(path):
+        raise ScopegymError(
+            f"'{output.folder / name}' is the result of another image of that name, "
+            f"'{row['file'][0]}'; give another folder."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _rows(output: Output, name: str) -> list[dict[str, Any]]:

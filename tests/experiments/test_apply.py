@@ -309,6 +309,27 @@ def test_an_image_that_is_away_keeps_its_former_result(folder: Path, tmp_path):
     assert list(ran.failed) == ["image.tif"] and written(out) == before and len(table(out)) == 1
 
 
+def test_the_result_of_another_image_of_the_same_name_does_not_count_as_done(tmp_path):
+    images = [tmp_path / name / "x.tif" for name in ("a", "b")]
+    for seed, image in enumerate(images):
+        image.parent.mkdir()
+        write_image(image, seed)
+        os.utime(image, (1e9, 1e9))  # as an archive may leave it
+    out = tmp_path / "out"
+    apply(JOB, files(images[:1]), out, backend="serial")
+    before = written(out)
+    with pytest.raises(ScopegymError, match="result of another image of that name"):
+        apply(JOB, files(images[1:]), out, backend="serial")
+    # The same image in another place is the same image.
+    images[0].parent.rename(tmp_path / "moved")
+    seen = []
+    apply(
+        JOB, files([tmp_path / "moved" / "x.tif"]), out, backend="serial",
+        on_result=lambda *heard: seen.append(heard),
+    )  # fmt: skip
+    assert not seen and written(out) == before
+
+
 def test_scratch_and_half_a_result_do_not_count_as_done(folder: Path, tmp_path):
     out, meant = tmp_path / "out", files([folder / "image0.tif"])
     apply(JOB, meant, out, backend="serial")
