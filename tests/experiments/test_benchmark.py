@@ -281,7 +281,7 @@ def test_a_unit_that_ends_its_workers_is_recorded(done: Path, tmp_path, monkeypa
         future.set_exception(WorkerDied("killed"))
         return [(waiting.popleft(), future)]
 
-    monkeypatch.setattr(driver, "spread", deadly)
+    monkeypatch.setattr(driver, "map_unordered", deadly)
     found = run(out)
     assert found["failures"] == [{**lost._asdict(), "reason": "Its worker process failed: killed."}]
     runs = pd.read_parquet(out / "runs.parquet").query("failure != ''")
