@@ -111,7 +111,8 @@ class Micrograph:
         pixels = self.data[index] if self.data.ndim == 3 else self.data
         truth = self.truth[index] if isinstance(self.truth, Frames) else None
         name = f"{self.name}[{index}]"
-        frame = Micrograph(pixels, self.pixel_size_nm, name, self.metadata, truth)
+        metadata = {**self.metadata, "frame": index} if self.data.ndim == 3 else self.metadata
+        frame = Micrograph(pixels, self.pixel_size_nm, name, metadata, truth)
         self._frame_keys.setdefault(index, frame.key)
         return frame
 
@@ -147,7 +148,7 @@ class Micrograph:
         if self.data.ndim != 2:
             raise ScopegymError(
                 f"'{self.name}' is a stack of {len(self.data)} frames where one image is needed; "
-                "choose a frame."
+                "choose a frame (--frame N)."
             )
         low, high = _percentiles(self.data, NORMALIZED_PERCENTILES)
         if not high > low:

@@ -44,6 +44,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[entry.name] = entry
         return entry
 
+    def remove(self, name: str) -> None:
+        """Forget an entry."""
+        del self._entries[name]
+
     def __getitem__(self, name: str) -> T:
         try:
             return self._entries[name]

@@ -173,9 +173,20 @@ def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
     """Run plug-ins.
 
     Raises ScopegymError when one fails, or when an operator names a task that does not exist or has
-    no slot for it.
+    no slot for it. Such an operator does not stay registered.
     """
+    load_files(())
+    former = {*operators}
     load_files(files)
+    try:
+        _check_operators()
+    except ScopegymError:
+        for name in operators.keys() - former:
+            operators.remove(name)
+        raise
+
+
+def _check_operators() -> None:
     for operator in operators.values():
         for name in operator.tasks:
             registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
@@ -223,7 +234,7 @@ class Problem:
         if stack and self.task.takes == "image":
             raise ScopegymError(
                 f"Task {self.task.name} takes one image; '{name}' is a stack of "
-                f"{self.micrograph.frames} frames; choose a frame."
+                f"{self.micrograph.frames} frames; choose a frame (--frame N)."
             )
         if not stack and self.task.takes == "frames":
             raise ScopegymError(

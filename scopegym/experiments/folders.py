@@ -105,6 +105,9 @@ class Output:
     command: str
     run: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({}))
 
+    #: New paths of files of the command that somebody had changed.
+    kept: list[Path] = field(default_factory=list, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", json.loads(json.dumps(dict(self.run), sort_keys=True)))
 
@@ -155,7 +158,7 @@ class Output:
         self._refuse(manifest, new.keys())
         for path in (self.folder / name for name in (*new, *gone)):
             if os.path.lexists(path) and not manifest.wrote(path):
-                path.rename(_free(path))
+                self.kept.append(path.rename(_free(path)))
         kept = {n: h for n, h in manifest.files.items() if n not in gone}
         # A run that is killed between here and the end leaves files that it knows as its own.
         Manifest(self.command, self.run, {**kept, **new}, manifest.files).write(self.folder)

@@ -31,15 +31,17 @@ def result_files() -> set[str]:
     return {*PAGES, *(name for kind in kinds.values() for name in kind.files)}
 
 
-def write_result(result: Result, folder: str | Path) -> None:
+def write_result(result: Result, folder: str | Path) -> list[Path]:
     """Write ``result.json``, ``workflow.yaml``, the table of the answer, ``overlay.png``,
     ``front.png`` and ``report.html``; for windows, ``windows.png`` too. They replace those of a
-    former search. Raises ScopegymError if the folder holds other files of these names."""
+    former search; gives the new paths of those that somebody had changed. Raises ScopegymError if
+    the folder holds other files of these names."""
     from scopegym.experiments.maps import write_maps
     from scopegym.experiments.pictures import write_front, write_overlay
     from scopegym.experiments.report import write_report
 
-    with Output(Path(folder), "solve").writing() as scratch:
+    output = Output(Path(folder), "solve")
+    with output.writing() as scratch:
         write_answer(result, scratch)
         write_overlay(result, scratch / "overlay.png")
         write_front(result, scratch / "front.png")
@@ -50,6 +52,7 @@ def write_result(result: Result, folder: str | Path) -> None:
             recipe(result.problem, result.chosen, **result.recorded), encoding="utf-8"
         )
         (scratch / "result.json").write_text(to_json(result.to_dict()), encoding="utf-8")
+    return output.kept
 
 
 def write_answer(outcome: Outcome, folder: Path) -> None:

@@ -20,6 +20,7 @@ def recipe(problem: Problem, chosen: Trial, **recorded: Any) -> str:
             "sha256": micrograph.sha256,
             "shape": list(micrograph.shape),
             "pixel_size_nm": micrograph.pixel_size_nm,
+            **({"frame": frame} if (frame := micrograph.metadata.get("frame")) is not None else {}),
         },
         score={
             "value": chosen.score.value,

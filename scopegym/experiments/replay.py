@@ -155,7 +155,8 @@ def replay(recipe: Recipe, micrograph: Micrograph, stated: float | None = None) 
     task = tasks[recipe.recorded["task"]]
     image = recipe.recorded.get("image")
     image = image if isinstance(image, dict) else {}
-    same = image.get("sha256") == micrograph.sha256
+    recorded_frame, frame = image.get("frame"), micrograph.metadata.get("frame")
+    same = image.get("sha256") == micrograph.sha256 and recorded_frame == frame
     prior = recipe.prior if same else transferred(recipe.prior, image, micrograph)
     reward = Reward.from_dict(recipe.recorded.get("reward"))
     problem = Problem(micrograph, prior, task, reward)

@@ -462,6 +462,14 @@ def test_files_of_the_user_in_the_folder_are_neither_replaced_nor_removed(
     assert (tmp_path / "mine" / "points.csv").read_text() == "measured by hand"
 
 
+def test_a_result_that_the_user_changed_is_kept_and_named(scopegym, image, tmp_path):
+    assert scopegym(*solve_arguments(image, tmp_path)).code == 0
+    (tmp_path / "points.csv").write_text("corrected by hand")
+    ran = scopegym(*solve_arguments(image, tmp_path))
+    assert ran.code == 0 and f"Kept: '{tmp_path / 'points.csv~1'}'" in ran.out
+    assert (tmp_path / "points.csv~1").read_text() == "corrected by hand"
+
+
 def test_run_keeps_images_of_one_name_apart(scopegym, image, tmp_path):
     assert scopegym(*solve_arguments(image, tmp_path / "out")).code == 0
     for name in ("a", "b"):

@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import scopegym
 from scopegym.datasets.simulate import simulate_crystal
 from scopegym.errors import ScopegymError
 from scopegym.experiments import cli
 from scopegym.experiments.outputs import to_json
+from scopegym.experiments.recipe import recipe
+from scopegym.experiments.replay import replay
 from scopegym.experiments.solve import Result
 from scopegym.experiments.windows import Windowed
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.sample import Sample
 from scopegym.sample.crystal import Crystal
+from scopegym.workflow import Recipe
 
 PIXEL_NM = 0.025
 STO: dict[str, Any] = {"crystal": "SrTiO3", "zone": (0, 0, 1), "pixel_size": "25 pm"}
@@ -207,3 +211,20 @@ def test_a_bad_option_is_one_sentence(pixels, what):
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ScopegymError):
         scopegym.solve(image, estimate=True, **QUICK)
+
+
+def test_a_recipe_knows_the_frame_that_it_was_made_for(tmp_path):
+    frames = [lattice_in_noise(seed) for seed in range(2)]
+    tifffile.imwrite(tmp_path / "s.tif", np.stack(frames).astype(np.float32))
+    given = {"spacing": "9 px", "density": 10.0, "pixel_size": "0.03 nm", "budget": 6}
+    stack = scopegym.load(tmp_path / "s.tif", "0.03 nm")
+    result = scopegym.solve(tmp_path / "s.tif", frame=0, agent="expert", **given)
+    made = Recipe.read(recipe(result.problem, result.chosen))
+    assert replay(made, stack.frame(0)).agrees
+    assert not replay(made, stack.frame(1)).same_image
+
+
+def lattice_in_noise(seed: int) -> np.ndarray:
+    """A square lattice in noise."""
+    y, x = np.mgrid[:96, :96] * 2 * np.pi / 9
+    return np.cos(y) + np.cos(x) + np.random.default_rng(seed).normal(0, 0.1, (96, 96))

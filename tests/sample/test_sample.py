@@ -60,7 +60,7 @@ def test_the_frames_of_a_stack_share_one_expectation():
     assert figures.expect(stack).prior == figures.expect(image).prior
     with pytest.raises(ScopegymError, match=r"more than the image's larger side of 128 px"):
         Sample(spacing="150 px").expect(stack, counted=False)
-    with pytest.raises(ScopegymError, match=r"stack of 200 frames; choose a frame\.$"):
+    with pytest.raises(ScopegymError, match=r"200 frames; choose a frame \(--frame N\)\.$"):
         scopegym.solve(stack, sample=figures)
 
 

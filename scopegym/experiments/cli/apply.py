@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scopegym.experiments.cli.inputs import load_plugins, policy_folder, start_ray
+from scopegym.experiments.cli.inputs import kept_lines, load_plugins, policy_folder, start_ray
 from scopegym.experiments.cli.options import (
     BackendName,
     Contrast,
@@ -67,6 +67,7 @@ def apply(
 ) -> None:
     """Analyse many images with a trained policy. Run it again to continue."""
     from scopegym.agents.policy import Policy
+    from scopegym.answers.base import counted
     from scopegym.device import check
     from scopegym.experiments.apply import Job, summary
     from scopegym.experiments.apply import apply as carry_out
@@ -95,10 +96,10 @@ def apply(
         )
     done = {**summary(out), "failed": dict(ran.failed), "kept": list(ran.kept)}
     lines = [
-        f"{done['images']} images: {done['ok']} ok, {done['doubtful']} doubtful, "
+        f"{counted(done['images'], 'images')}: {done['ok']} ok, {done['doubtful']} doubtful, "
         f"{len(ran.failed)} failed; mean score {done['score']:.3f}.",
         *(f"Failed: {name}: {reason}" for name, reason in ran.failed.items()),
-        *(f"Kept: '{path}' holds files that scopegym did not write." for path in ran.kept),
+        *kept_lines(list(ran.kept)),
         f"Results: {out / 'results.parquet'}",
     ]
     show({**done, "out": str(out)}, lines, as_json)

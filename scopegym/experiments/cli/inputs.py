@@ -14,6 +14,11 @@ def load_plugins(files: list[Path] | None) -> None:
     load_plugins(files or ())
 
 
+def kept_lines(paths: list[str]) -> list[str]:
+    """What to tell of former results that somebody had changed."""
+    return [f"Kept: '{path}', which was changed after scopegym wrote it." for path in paths]
+
+
 def listed(text: str | None) -> list[str] | None:
     """The names in a list with commas; None where nothing is named."""
     names = [name.strip() for name in (text or "").split(",") if name.strip()]

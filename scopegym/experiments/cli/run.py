@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scopegym.errors import ScopegymError
-from scopegym.experiments.cli.inputs import load_plugins
+from scopegym.experiments.cli.inputs import kept_lines, load_plugins
 from scopegym.experiments.cli.options import Frame, Json, Out, PixelSize, Plugins
 from scopegym.experiments.console import show
 
@@ -58,7 +58,9 @@ def run(
         + (f" ({'as' if done.agrees else 'NOT as'} recorded)" if check else "")
         for done in replays
     ]
-    show({"recipe": str(recipe), "images": rows}, [*lines, f"Results: {out}"], as_json)
+    kept = [str(path) for output in outputs for path in output.kept]
+    lines += [*kept_lines(kept), f"Results: {out}"]
+    show({"recipe": str(recipe), "images": rows, "kept": kept}, lines, as_json)
     if check and not all(done.agrees for done in replays):
         raise typer.Exit(1)
 

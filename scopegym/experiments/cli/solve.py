@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from scopegym.experiments.cli.inputs import kept_lines
 from scopegym.experiments.cli.options import (
     AgentName,
     BackendName,
@@ -137,11 +138,14 @@ def _solve(plan: Any, out: Path, as_json: bool) -> None:
             advance(1, 0.0 if solved.trial is None else solved.trial.score.value)
 
         result = plan.run(on_trial, on_window)
-    write_result(result, out)
-    show({**result.to_dict(), "out": str(out)}, _summary(result, out), as_json)
+    kept = [str(path) for path in write_result(result, out)]
+    lines = [*_summary(result, out), *kept_lines(kept)]
+    show({**result.to_dict(), "kept": kept, "out": str(out)}, lines, as_json)
 
 
 def _summary(result: Any, out: Path) -> list[str]:
+    from scopegym.answers.base import counted
+
     found, score = result.found, result.chosen.score
     more = found.detail if found.expected is None else f"{found.expected:.0f} expected"
     terms = ", ".join(f"{name} {value:.3f}" for name, value in score.terms.items())
@@ -151,7 +155,7 @@ def _summary(result: Any, out: Path) -> list[str]:
         f"{result.problem.prior.scale_px:.1f} px.",
         f"Score {score.value:.3f} ({terms}).",
         f"Workflow: {result.way}",
-        f"{result.evaluations} workflows in {result.seconds:.1f} s: operators "
+        f"{counted(result.evaluations, 'workflows')} in {result.seconds:.1f} s: operators "
         f"{timing['operators_s']:.1f} s, reward {timing['reward_s']:.1f} s, search "
         f"{timing['search_s']:.1f} s.",
         *(f"Note: {warning}" for warning in result.warnings),

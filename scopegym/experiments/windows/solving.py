@@ -13,6 +13,7 @@ import numpy as np
 
 from scopegym import device as devices
 from scopegym.agents.base import Front, Pick
+from scopegym.answers.base import counted
 from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
@@ -149,7 +150,8 @@ class Windowed(Result):
     @property
     def way(self) -> str:
         chosen = {solved.trial.workflow for solved in self.windows if solved.trial is not None}
-        return f"{len(chosen)} different ones in {len(self.windows)} windows"
+        windows = counted(len(self.windows), "windows")
+        return f"{counted(len(chosen), 'different workflows')} in {windows}"
 
     @property
     def recorded(self) -> dict[str, Any]:

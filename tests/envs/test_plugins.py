@@ -1,0 +1,45 @@
+"""Operators of plug-ins join the slots of the tasks that they ask for, or are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scopegym.envs.problem import load_plugins
+from scopegym.envs.problem import registry as tasks
+from scopegym.errors import ScopegymError
+from scopegym.operators.base import registry as operators
+
+PLUGIN = '''
+"""An operator of a user."""
+
+from scopegym import operator
+from scopegym.artifacts import Image, Labels, Points
+
+
+@operator(tasks=("{task}",))
+def odd_one(image: Image) -> {kind}:
+    """Do something."""
+    return {kind}(image.pixels)
+'''
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "said"),
+    [
+        ("atoms", "Labels", "no slot of this task reads Image and gives Labels"),
+        ("atomz", "Image", "did you mean atoms"),
+    ],
+)
+def test_an_operator_that_fits_nowhere_is_refused_and_forgotten(
+    task: str, kind: str, said: str, tmp_path: Path
+):
+    (tmp_path / "odd.py").write_text(PLUGIN.format(task=task, kind=kind))
+    before = {*operators}
+    with pytest.raises(ScopegymError, match=said):
+        load_plugins([tmp_path / "odd.py"])
+    # The session goes on as if nothing had been loaded.
+    assert {*operators} == before
+    assert tasks["atoms"].open_slots
+    load_plugins([])
