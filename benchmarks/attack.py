@@ -227,11 +227,10 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 def read_image(path: Path) -> str:
     """Read it as every command does; "leak" when its pixels are the canary's."""
-    micrograph = load(path)
-    seen = micrograph.data.astype(np.uint8, casting="unsafe").tobytes()
-    if CANARY[:16] in seen:
-        return "leak"
-    micrograph.frame(0).normalized()
+    for image in load(path).images:
+        if CANARY[:16] in image.data.astype(np.uint8, casting="unsafe").tobytes():
+            return "leak"
+        image.normalized()
     return "read"
 
 

@@ -635,7 +635,7 @@ def test_bad_input_is_one_sentence(scopegym, folder, tmp_path):
     )
     refused(scopegym("benchmark", "atoms", "--images", folder, *out), "exactly one way")
     alone = ("--images", folder / "0.tif", *CRYSTAL)
-    refused(scopegym("benchmark", "atoms", *alone, *out), "give two images")
+    refused(scopegym("benchmark", "atoms", *alone, *out), "at least two images")
     (folder / "bad.tif").write_bytes(b"nothing")
     refused(scopegym("benchmark", "atoms", "--images", folder, *CRYSTAL, *out), "bad.tif")
     assert not (tmp_path / "out").exists()
