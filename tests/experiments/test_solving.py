@@ -206,7 +206,7 @@ def test_a_bad_option_is_one_sentence(pixels, what):
 @pytest.mark.parametrize(
     "image",
     [None, "none.tif", [], [[1, 2], [3]], "", object(), np.zeros((4, 4), complex), np.zeros(7), 3],
-    ids=str,
+    ids=lambda image: type(image).__name__,
 )
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ScopegymError):
