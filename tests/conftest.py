@@ -12,26 +12,6 @@ from scopegym import registry
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-#: Tests that end processes of Ray by what they are called, or count the processes of this machine:
-#: they run one after the other.
-ONE_AFTER_THE_OTHER = {
-    "test_apply",
-    "test_cluster",
-    "test_learning",
-    "test_windows",
-    "test_workers",
-}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file together, so that what they share is made once."""
-    for item in items:
-        group = "ray" if item.path.stem in ONE_AFTER_THE_OTHER else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    return (yield)
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of published data, which is not part of the project."""
