@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -188,8 +189,8 @@ class Prior:
 
     @cached_property
     def key(self) -> str:
-        """Identity for caches."""
-        return digest(repr(self.to_dict()))
+        """Identity for caches, whatever the order of the sources."""
+        return digest(json.dumps(self.to_dict(), sort_keys=True, default=str))
 
     def cropped(self, shape: Sequence[float], of: Sequence[float]) -> Prior:
         """The prior for a crop of ``shape`` (H, W) of a field of shape ``of``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,11 +31,14 @@ def outcome_of(attack, action) -> str:
     return attack.all_of([attack.Attack("recipes", 0, action)], 0)[0].outcome
 
 
-def test_a_short_run_finds_every_attack_read_or_refused(attack):
-    attacks = [*attack.of_images(1, 2 * len(attack.FORMATS)), *attack.of_values(1, 20)]
-    outcomes = attack.all_of(attacks, 0)
-    assert [one for one in outcomes if one.outcome not in attack.ALLOWED] == []
-    assert len(attack.table(outcomes)) == 2 + len(attack.FORMATS) + len(attack.OTHERS) + 1
+def test_a_short_run_finds_every_attack_read_or_refused():
+    # In a process of its own: one with other tests has more addresses than an attack may take.
+    sizes = ["--count", "42", "--values", "20", "--seed", "1"]
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPT), *sizes], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "| all | 62 |" in ran.stdout
 
 
 def test_every_kind_of_failure_is_noticed(attack, monkeypatch):
