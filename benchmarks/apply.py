@@ -25,12 +25,12 @@ from scopegym.sample.crystal import Crystal
 PIXEL_NM = 0.02
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, side: int = 256) -> None:
     folder.mkdir()
     projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
     for seed in range(count):
         noise = float(np.random.default_rng(seed).uniform(0, 0.4))
-        image = simulate_crystal(projection, (256, 256), PIXEL_NM, noise=noise, seed=seed)
+        image = simulate_crystal(projection, (side, side), PIXEL_NM, noise=noise, seed=seed)
         tifffile.imwrite(folder / f"{seed:04d}.tif", image.data)
 
 

@@ -20,25 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import tifffile
+from apply import PIXEL_NM, write_images
 
-from scopegym.datasets.simulate import simulate_crystal
-from scopegym.sample.crystal import Crystal
-
-PIXEL_NM = 0.02
 #: Seconds after which a run counts as one that never ends.
 PATIENCE = 900
-
-
-def write_images(folder: Path, count: int) -> None:
-    folder.mkdir()
-    projection = Crystal.named("YBa2Cu3O7").project((1, 0, 0))
-    for seed in range(count):
-        noise = float(np.random.default_rng(seed).uniform(0, 0.4))
-        image = simulate_crystal(projection, (128, 128), PIXEL_NM, noise=noise, seed=seed)
-        tifffile.imwrite(folder / f"{seed:04d}.tif", image.data)
 
 
 @contextmanager
@@ -152,7 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         images = folder / "images"
-        write_images(images, given.images)
+        write_images(images, given.images, side=128)
         with two_nodes() as (cluster, node):
             options = ("--workers", "4", "--ray-address", cluster.address)
             run = Run(images, folder / "ray", given.limit, *options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,7 +30,7 @@ OPTIONAL: Mapping[str, Rule] = {
 }
 
 
-class Part:
+class Part(ABC):
     """One claim about the sample. A subclass is a frozen dataclass, registered with ``prior_part``.
 
     ``name`` is its entry in recipes, and ``rule`` checks that entry. A part without lengths and
@@ -49,14 +50,14 @@ class Part:
         del shape, of
         return self
 
+    @abstractmethod
     def to_plain(self) -> Any:
         """Plain values, for JSON and YAML."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def from_plain(cls, plain: Any) -> Self:
         """The inverse of ``to_plain``, for values that follow the rule."""
-        raise NotImplementedError
 
     def described(self) -> tuple[str, str]:
         """Name and value, for the report."""

@@ -18,12 +18,10 @@ from scopegym.artifacts import (
     Artifact,
     Features,
     Image,
-    Instances,
     Labels,
     Points,
     Source,
     State,
-    Tracks,
     array_digest,
 )
 from scopegym.cache import Cache, using
@@ -36,7 +34,7 @@ from scopegym.prior import Prior
 from scopegym.sample.projection import Projection
 from scopegym.space import Choice, Integer
 from scopegym.testing import OPERATOR_CHECKS
-from scopegym.testing.base import Check
+from scopegym.testing.base import Check, full_state
 from scopegym.testing.operators import defaults, draws
 from scopegym.workflow import Step
 
@@ -87,30 +85,6 @@ def state_of(micrograph: Micrograph, source: Source | None = None) -> State:
     )
     source = micrograph.normalized() if source is None else source
     return full_state(source, points[points.inner(0)])
-
-
-def full_state(source: Source, points: Points) -> State:
-    rng = np.random.default_rng(6)
-    height, width = source.shape
-    centres = np.stack(np.meshgrid(*(np.arange(0, n, 7) for n in (height, width))), -1)
-    centres = centres.reshape(-1, 2)[:, ::-1]
-    side = centres[:, 1] > 0.4 * width
-    labels = (np.arange(width) > width / 2) + (rng.random((height, width)) > 0.97)
-    state = State.start(source)
-    for artifact in (
-        points,
-        Features(rng.normal(size=(len(centres), 6)) + 4 * side[:, None], centres, source.shape),
-        Labels(labels.astype(np.int32)),
-        Instances(
-            np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 8.0, 9.0]]),
-            source.shape,
-            np.array([0.9, 0.5]),
-            np.array([0, 1]),
-        ),
-        Tracks(np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.5, 1.0]]), source.shape),
-    ):
-        state = state.with_artifact(artifact)
-    return state
 
 
 def prior_of(spacing: float) -> Prior:

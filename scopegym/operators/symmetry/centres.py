@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from scopegym.artifacts import Array
 from scopegym.errors import ScopegymError
+from scopegym.space import Scale
 from scopegym.strips import WHOLE
+
+#: What several descriptors can be set to [spacings]: within which distance of a place the best
+#: centre counts, the size of a patch, and the distance of centres.
+Window = Annotated[float, Scale(0.5, 4.0, log=True)]
+Patch = Annotated[float, Scale(0.5, 4.0, log=True)]
+Stride = Annotated[float, Scale(0.1, 1.0, log=True)]
 
 #: A patch whose variance is below this share of the image's largest squared deviation is flat:
 #: rounding of double precision reaches 1e-14 of it in an image of 10,000 pixels' width.

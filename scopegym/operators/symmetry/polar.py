@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated
 
 import numpy as np
 
@@ -13,13 +12,15 @@ from scopegym.operators.base import operator
 from scopegym.operators.symmetry.centres import (
     CHUNK,
     Grid,
+    Patch,
+    Stride,
+    Window,
     bounded,
     deviations,
     grid,
     inverse_deviation,
     whole,
 )
-from scopegym.space import Scale
 
 #: Rotations scored [degrees] (Wang et al., section II.A.2).
 ROTATIONS = (60, 90, 120, 180)
@@ -35,9 +36,9 @@ RingProduct = Callable[[Array], Array]
 def rotation_symmetry(
     image: Image,
     *,
-    window: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
+    window: Window = 1.75,
+    patch: Patch = 1.75,
+    stride: Stride = 0.25,
 ) -> Features:
     """Correlate each circular patch with itself rotated by 60, 90, 120 and 180 degrees.
 
@@ -55,9 +56,9 @@ def rotation_symmetry(
 def reflection_symmetry(
     image: Image,
     *,
-    window: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
+    window: Window = 1.75,
+    patch: Patch = 1.75,
+    stride: Stride = 0.25,
 ) -> Features:
     """Correlate each circular patch with itself mirrored in ten lines, one every 18 degrees.
 

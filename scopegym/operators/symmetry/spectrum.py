@@ -9,7 +9,17 @@ import numpy as np
 
 from scopegym.artifacts import Array, Features, Image
 from scopegym.operators.base import operator
-from scopegym.operators.symmetry.centres import CHUNK, FLAT, Grid, bounded, deviations, grid, whole
+from scopegym.operators.symmetry.centres import (
+    CHUNK,
+    FLAT,
+    Grid,
+    Patch,
+    Stride,
+    bounded,
+    deviations,
+    grid,
+    whole,
+)
 from scopegym.space import Integer, Scale
 from scopegym.strips import precision
 
@@ -18,8 +28,8 @@ from scopegym.strips import precision
 def power_spectrum(
     image: Image,
     *,
-    patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 2.0,
-    stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
+    patch: Patch = 2.0,
+    stride: Stride = 0.25,
     finest: Annotated[float, Scale(0.3, 1.0, log=True)] = 0.5,
 ) -> Features:
     """Share of each frequency in the power of a square patch under a Hann window.
@@ -41,8 +51,8 @@ def power_spectrum(
 def local_fourier(
     image: Image,
     *,
-    patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 2.0,
-    stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
+    patch: Patch = 2.0,
+    stride: Stride = 0.25,
     finest: Annotated[float, Scale(0.3, 1.0, log=True)] = 0.5,
     harmonics: Annotated[int, Integer(0, 3)] = 3,
 ) -> Features:

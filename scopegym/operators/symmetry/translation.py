@@ -13,13 +13,16 @@ from scopegym.errors import ScopegymError
 from scopegym.operators.base import operator
 from scopegym.operators.symmetry.centres import (
     Grid,
+    Patch,
+    Stride,
+    Window,
     bounded,
     deviations,
     grid,
     inverse_deviation,
     whole,
 )
-from scopegym.space import Choice, Scale
+from scopegym.space import Choice
 from scopegym.strips import WHOLE, precision
 
 
@@ -27,9 +30,9 @@ from scopegym.strips import WHOLE, precision
 def translation_symmetry(
     image: Image,
     *,
-    window: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    patch: Annotated[float, Scale(0.5, 4.0, log=True)] = 1.75,
-    stride: Annotated[float, Scale(0.1, 1.0, log=True)] = 0.25,
+    window: Window = 1.75,
+    patch: Patch = 1.75,
+    stride: Stride = 0.25,
     shifts: Annotated[int, Choice((9, 25, 49, 81, 121, 225))] = 81,
 ) -> Features:
     """Correlate each square patch with patches shifted by up to ``window`` (y and x) [px].
