@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from scopegym.artifacts import Array
+from scopegym.strips import precision
 
 #: Where a crystal's image must resemble itself [spacings]: beyond the nearest neighbours, whose
 #: distance noise of a narrow band of frequencies imitates.
@@ -29,30 +30,42 @@ def autocorrelation(values: Array, reach: Sequence[int]) -> Array:
 
     Means over less than a quarter of the field are taken over a quarter: they would be chance. Each
     tile is correlated with itself and what lies within reach, so that no more than a few tiles are
-    held in double precision.
+    held as spectra; of images over 512 x 512 px in single precision.
     """
-    from scipy.fft import irfft2, next_fast_len, rfft2
+    from scipy.fft import irfft2, next_fast_len
 
-    mean = values.mean(dtype=np.float64)
     shape, around = np.array(values.shape), np.array(reach)
     sides = np.minimum(np.maximum(TILE, 2 * around), shape)
     size = [next_fast_len(int(n), real=True) for n in sides + 2 * around]
-    spectrum = np.zeros((size[0], size[1] // 2 + 1), np.complex128)
+    kind = np.result_type(precision(values.size), np.complex64)
+    spectrum: Array = np.zeros((size[0], size[1] // 2 + 1), kind)
+    mean = values.mean(dtype=np.float64)
     for corner in product(*(range(0, n, side) for n, side in zip(shape, sides, strict=True))):
         first = np.maximum(np.subtract(corner, around), 0)
         last = np.minimum(np.add(corner, sides + around), shape)
-        wide = np.zeros(size)
         low, high = first - corner + around, last - corner + around
+        wide = np.zeros(size, spectrum.real.dtype)
         wide[low[0] : high[0], low[1] : high[1]] = (
             values[first[0] : last[0], first[1] : last[1]] - mean
         )
-        (top, left), (bottom, right) = around, around + sides
-        tile = wide[top:bottom, left:right]
-        spectrum += rfft2(tile, size).conj() * rfft2(wide)
+        spectrum += _cross_spectrum(wide, around, sides)
+        del wide  # before the next is made
     sums = irfft2(spectrum, size)[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     overlap = (n - np.abs(np.arange(-r, r + 1)) for n, r in zip(shape, reach, strict=True))
     found: Array = sums / np.maximum(np.outer(*overlap), values.size / 4)
     return found
+
+
+def _cross_spectrum(wide: Array, around: Array, sides: Array) -> Array:
+    """Spectrum of the correlation of a tile of these ``sides`` with itself and what is ``around``
+    it, ``[H, W / 2 + 1]``."""
+    from scipy.fft import rfft2
+
+    (top, left), (bottom, right) = around, around + sides
+    spectrum: Array = rfft2(wide[top:bottom, left:right], wide.shape)
+    np.conj(spectrum, out=spectrum)
+    spectrum *= rfft2(wide)
+    return spectrum
 
 
 def periodicity(response: Array, spacing: float) -> float:

@@ -158,7 +158,9 @@ def test_autocorrelation_is_that_of_the_padded_field(pixels, in_strips, reach):
     (y, x), (b, a) = pixels.shape, reach
     found = correlation.autocorrelation(pixels, reach)
     assert found.shape == (2 * b + 1, 2 * a + 1)
-    assert np.allclose(found, expected[y - b : y + b + 1, x - a : x + a + 1], atol=1e-9)
+    # In single precision, as of all images that are not computed whole.
+    close = 1e-6 * pixels.var()
+    assert np.allclose(found, expected[y - b : y + b + 1, x - a : x + a + 1], rtol=0, atol=close)
 
 
 def test_the_stride_grows_only_beyond_what_can_be_held():
