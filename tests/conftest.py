@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy: the tests take both cores as two processes, not as threads of libraries.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,24 @@ import pytest
 from scopegym import registry
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+#: Tests that end Ray's processes by their names, or count the processes of this machine, run one
+#: after the other.
+ONE_AFTER_THE_OTHER = {
+    "test_apply",
+    "test_cluster",
+    "test_learning",
+    "test_windows",
+    "test_workers",
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file together, so that what they share is made once."""
+    for item in items:
+        group = "ray" if item.path.stem in ONE_AFTER_THE_OTHER else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -51,14 +51,14 @@ def bayes(problem: Problem, budget: Budget, rng: np.random.Generator) -> Iterato
 
 def starting_points(task: Task) -> list[Workflow]:
     """The expert's workflow, and its variants with each other operator of its mandatory slots."""
-    steps = list(task.expert)
+    filled = task.grammar.filled(task.expert) or []
     starts = [task.expert]
-    for slot in task.open_slots:
-        held = [i for i, step in enumerate(steps) if step.op in slot.operators]
-        if held and not slot.optional:
-            at = held[0]
-            others = (name for name in slot.operators if name != steps[at].op)
-            starts += [Workflow((*steps[:at], Step(name), *steps[at + 1 :])) for name in others]
+    for at, (slot, held) in enumerate(zip(task.grammar.slots, filled, strict=False)):
+        if held is not None and not slot.optional:
+            for name in slot.operators:
+                steps = (*filled[:at], Step(name), *filled[at + 1 :])
+                if name != held.op:
+                    starts.append(Workflow(tuple(step for step in steps if step is not None)))
     return starts
 
 

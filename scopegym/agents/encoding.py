@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from scopegym.artifacts import Array
-from scopegym.envs.problem import Slot, Task
+from scopegym.envs.grammar import Grammar, Slot
+from scopegym.envs.problem import Task
 from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step, Workflow
 
@@ -24,9 +25,14 @@ class Encoding:
     task: Task
 
     @cached_property
-    def slots(self) -> tuple[Slot, ...]:
+    def grammar(self) -> Grammar:
         """The slots, including operators of plug-ins."""
-        return self.task.open_slots
+        return self.task.grammar
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots, in order."""
+        return self.grammar.slots
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -46,7 +52,7 @@ class Encoding:
         """The workflow at a point of the cube."""
         steps = []
         for slot, (start, _) in zip(self.slots, pairwise(self.starts), strict=True):
-            name = self._filling(slot, point[start])
+            name = _chosen(slot, point[start])
             if name is not None:
                 spaces = [(p.name, p.space) for p in operators[name].parameters.values()]
                 values = {
@@ -58,20 +64,17 @@ class Encoding:
 
     def encode(self, workflow: Workflow) -> Array | None:
         """The point of a workflow; None when its steps do not fit the slots in order."""
+        filled = self.grammar.filled(workflow)
+        if filled is None:
+            return None
         point = np.full(self.dimensions, 0.5)
-        steps = list(workflow)
-        for slot, (start, _) in zip(self.slots, pairwise(self.starts), strict=True):
-            options = self._options(slot)
-            if steps and steps[0].op in slot.operators:
-                step = steps.pop(0)
-                point[start] = (options.index(step.op) + 0.5) / len(options)
-                for i, (key, value) in enumerate(step.params.items()):
-                    point[start + 1 + i] = step.operator.parameters[key].space.to_unit(value)
-            elif slot.optional:
-                point[start] = (options.index(None) + 0.5) / len(options)
-            else:
-                return None
-        return None if steps else point
+        for slot, step, start in zip(self.slots, filled, self.starts, strict=False):
+            chosen = None if step is None else step.op
+            point[start] = (slot.options.index(chosen) + 0.5) / len(slot.options)
+            if step is not None:
+                for i, (key, value) in enumerate(step.params.items(), start + 1):
+                    point[i] = step.operator.parameters[key].space.to_unit(value)
+        return point
 
     def canonical(self, point: Array) -> Array:
         """The point of the same workflow with unused coordinates at 0.5."""
@@ -97,9 +100,7 @@ class Encoding:
                 moved[start + 1 : end] = np.clip(moved[start + 1 : end] + step, 0, 1)
         return moved
 
-    def _options(self, slot: Slot) -> list[str | None]:
-        return [*([None] if slot.optional else []), *slot.operators]
 
-    def _filling(self, slot: Slot, u: float) -> str | None:
-        options = self._options(slot)
-        return options[min(int(u * len(options)), len(options) - 1)]
+def _chosen(slot: Slot, u: float) -> str | None:
+    """The option of a slot at a coordinate."""
+    return slot.options[min(int(u * len(slot.options)), len(slot.options) - 1)]

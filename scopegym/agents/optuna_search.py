@@ -6,7 +6,6 @@ Akiba et al. 2019, Optuna: A Next-generation Hyperparameter Optimization Framewo
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,7 +16,8 @@ import numpy as np
 from scopegym.agents.base import Budget, agent
 from scopegym.agents.bayes import starting_points
 from scopegym.agents.encoding import Encoding
-from scopegym.envs.problem import Problem, Slot, Trial
+from scopegym.envs.grammar import Grammar, Slot
+from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as operators
 from scopegym.space import Choice, Integer, Space
@@ -97,7 +97,7 @@ def _search(
     with _quiet(library):
         study = library.create_study(directions=directions, sampler=sampler)
     for workflow in starting_points(problem.task):
-        study.enqueue_trial(_choices(workflow, encoding.slots))
+        study.enqueue_trial(_choices(workflow, encoding.grammar))
     known: dict[str, Trial] = {}
     repeats = 0
     while True:
@@ -107,7 +107,7 @@ def _search(
         trial = known.get(workflow.key)
         if trial is not None and repeats < PATIENCE:
             repeats += 1
-            study.enqueue_trial(_choices(encoding.sample(rng), encoding.slots))
+            study.enqueue_trial(_choices(encoding.sample(rng), encoding.grammar))
         else:
             trial = budget.evaluate(workflow)
             if trial is None:
@@ -127,8 +127,7 @@ def _proposed(asked: Any, slots: Sequence[Slot], whole: bool) -> Workflow:
     """
     steps = []
     for slot in slots:
-        options = [*([None] if slot.optional else []), *slot.operators]
-        chosen = asked.suggest_categorical(slot.name, options)
+        chosen = asked.suggest_categorical(slot.name, slot.options)
         for name in slot.operators:
             if whole or name == chosen:
                 values = {
@@ -149,15 +148,12 @@ def _suggested(asked: Any, name: str, space: Space) -> Any:
     return space.from_unit(space.to_unit(value))
 
 
-def _choices(workflow: Workflow, slots: Sequence[Slot]) -> dict[str, Any]:
+def _choices(workflow: Workflow, grammar: Grammar) -> dict[str, Any]:
     """The suggestions that produce a workflow."""
     choices: dict[str, Any] = {}
-    steps = deque(workflow)
-    for slot in slots:
-        choices[slot.name] = None
-        if steps and steps[0].op in slot.operators:
-            step = steps.popleft()
-            choices[slot.name] = step.op
+    for slot, step in zip(grammar.slots, grammar.filled(workflow) or (), strict=False):
+        choices[slot.name] = None if step is None else step.op
+        if step is not None:
             choices |= {f"{slot.name}.{step.op}.{key}": v for key, v in step.params.items()}
     return choices
 

@@ -22,7 +22,6 @@ from scopegym.agents.network import (
     log_probabilities,
 )
 from scopegym.artifacts import Array, digest
-from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.observation import LIMIT, PICTURES, Observer
 from scopegym.envs.problem import Problem, Task, Trial
@@ -44,7 +43,7 @@ from scopegym.plain import (
 from scopegym.rewards.base import Reward
 
 #: Version of the bundle's layout.
-BUNDLE = 1
+BUNDLE = 2
 SPEC, WEIGHTS = "spec.json", "policy.safetensors"
 #: Largest bundle [bytes].
 LARGEST, LARGEST_SPEC = 64 * 2**20, 4 * 2**20
@@ -87,9 +86,9 @@ class Policy:
 
     @cached_property
     def rules(self) -> Rules:
-        """Its actions and horizon."""
-        names = tuple(entry["name"] for entry in self.spec["operators"])
-        return Rules(Actions(names, self.spec["bins"]), self.spec["horizon"])
+        """Its grammar, horizon and parameter values."""
+        names = [entry["name"] for entry in self.spec["operators"]]
+        return Rules(self.task.grammar.only(names), self.spec["horizon"], self.spec["bins"])
 
     @cached_property
     def observer(self) -> Observer:
@@ -118,10 +117,8 @@ class Policy:
 
         ``horizon`` can allow fewer operator executions than in training.
         """
-        rules = self.rules
-        if horizon is not None and horizon < rules.horizon:
-            rules = Rules(rules.actions, horizon, rules.limits)
-        episode = Episode.start(problem, rules)
+        most = self.rules.horizon if horizon is None else min(horizon, self.rules.horizon)
+        episode = Episode.start(problem, replace(self.rules, horizon=most))
         while not episode.ended:
             chances = self.probabilities(episode)
             action = int(np.argmax(chances)) if rng is None else _draw(chances, rng)
@@ -129,21 +126,8 @@ class Policy:
         return episode
 
     def propose(self, problem: Problem, most: int | None = None) -> Trial:
-        """The workflow of one episode. Dead steps are removed and mandatory ones added.
-
-        ``executions`` and seconds cover all operators that ran. ``most`` can allow fewer executions
-        than in training; one of them is reserved for a mandatory step.
-        """
-        episode = self.play(problem, horizon=None if most is None else max(most - 1, 1))
-        completed = problem.task.completed(episode.workflow)
-        trial = problem.evaluate(problem.essential(completed))
-        added = len(completed) - len(episode.workflow)
-        return replace(
-            trial,
-            executions=episode.executions + added,
-            seconds_operators=episode.seconds_operators + trial.seconds_operators,
-            seconds_reward=episode.seconds_reward + trial.seconds_reward,
-        )
+        """The workflow of one episode, with at most this many operator executions if given."""
+        return self.play(problem, horizon=most).trial
 
     def out_of_domain_features(self, problem: Problem) -> list[str]:
         """The features of a problem outside the range in training, the farthest first."""
@@ -212,6 +196,11 @@ class Policy:
                     f"{entry['name']}: {entry['values']}, where this version has "
                     f"{now['values']}. Train it again."
                 )
+        if self.spec["slots"] != outline(self.rules):
+            raise ScopegymError(
+                f"The policy '{folder}' was trained with other slots of task {self.task.name}. "
+                "Train it again."
+            )
         names = list(self.observer.names)
         if self.spec["features"] != names:
             odd = sorted(set(names) ^ set(self.spec["features"])) or ["another order"]
@@ -247,6 +236,14 @@ class Policy:
             )
 
 
+def outline(rules: Rules) -> list[dict[str, Any]]:
+    """The slots of an episode's workflows, as plain values."""
+    return [
+        {"name": slot.name, "operators": list(slot.operators), "optional": slot.optional}
+        for slot in rules.grammar.slots
+    ]
+
+
 def describe(rules: Rules) -> list[dict[str, Any]]:
     """The operators of an episode with versions and parameter values, as plain values."""
     return [
@@ -277,6 +274,7 @@ ENTRIES = Record(
     {
         "task": Text(),
         "operators": Items(_OPERATOR, 1, 1000),
+        "slots": Items(Record({}), 1, 1000),
         "bins": Whole(2, 100),
         "horizon": Whole(1, 100),
         "features": Items(Text(), 1, 10_000),

@@ -36,11 +36,11 @@ def guided(
         if rng.random() < DRAWN or not best.workflow.steps:
             trial = budget.record(policy.play(problem, rng, horizon=budget.left))
         else:
-            trial = budget.evaluate(neighbour(problem.essential(best.workflow), rng))
+            trial = budget.evaluate(neighbour(best.workflow, rng))
         if trial is None:
             return
         yield trial
-        if trial.score.value > best.score.value:
+        if trial.failure is None and trial.score.value > best.score.value:
             best = trial
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -87,13 +87,12 @@ def tree_search(
     is repeated: the search ends with the budget or when the space is exhausted.
     """
     task = problem.task
-    rules = Rules(Actions(task.operators), task.horizon) if policy is None else policy.rules
+    rules = Rules(task.grammar, task.horizon) if policy is None else policy.rules
     actions = rules.actions
     planned = [a for step in task.expert for a in actions.encode(step)] + [STOP]
-    root = Node(prior=1.0, need=1)
+    root = Node(prior=1.0, need=max(1, len(rules.grammar.missing(0))))
     while root.need <= budget.left:
-        horizon = min(rules.horizon, budget.left)
-        start = Episode.start(problem, Rules(actions, horizon, rules.limits))
+        start = Episode.start(problem, replace(rules, horizon=min(rules.horizon, budget.left)))
         episode = _simulate(start, root, rng, policy, planned)
         planned = []
         yield budget.record(episode)
@@ -118,8 +117,8 @@ def _simulate(
         if fresh:
             prior, chances = _expectations(episode, policy)
             node.children = {
-                # All but stopping leads to one more execution at least. The order breaks ties.
-                action: Node(prior[action], max(1, episode.executions + (action != STOP)))
+                # The order breaks ties.
+                action: Node(prior[action], max(1, episode.least(action)))
                 for action in rng.permutation(np.flatnonzero(prior)).tolist()
             }
         horizon = episode.rules.horizon
@@ -142,11 +141,11 @@ def _expectations(episode: Episode, policy: Policy | None) -> tuple[Array, Array
     """The prior of every action in the tree and its probability beyond the tree, ``[actions]``.
 
     Both are 0 for stopping during an operator, which equals stopping before it, and for stopping
-    without an answer.
+    with mandatory slots open, which equals filling them.
     """
     actions, draft = episode.rules.actions, episode.draft
     legal = episode.mask.astype(float)
-    if draft is not None or episode.state.get(episode.problem.task.answer) is None:
+    if draft is not None or episode.rules.grammar.missing(episode.position):
         legal[STOP] = float(not legal[STOP + 1 :].any())
     if policy is not None:
         # The tree may have tried out all that the policy would do.

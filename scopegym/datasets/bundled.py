@@ -24,7 +24,7 @@ BUNDLED = {
     ),
 }
 
-#: Species whose columns show in the annular dark field; oxygen does not.
+#: Species with visible columns in the annular dark field. Oxygen columns are too faint.
 VISIBLE = ("Ba", "Y", "Cu")
 
 

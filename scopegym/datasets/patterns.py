@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scopegym.artifacts import Array, readonly
 from scopegym.errors import ScopegymError, unknown
 
-#: Random motifs among which the one with the most distinct columns is chosen.
+#: Number of random motifs; the one with the largest distance between columns is chosen.
 MOTIFS_TRIED = 60
 
 #: Operations of the seventeen plane groups on fractions (x, y) of the cell: International Tables
@@ -99,7 +99,7 @@ class Pattern:
             raise ScopegymError(f"The spacing of pattern '{self.name}' must be positive.")
 
     def rotated(self, degrees: float, origin_yx: tuple[float, float] | None = None) -> Pattern:
-        """The pattern turned counter-clockwise on the screen, its origin kept or moved."""
+        """The pattern, turned counter-clockwise on the screen, with the same or another origin."""
         angle = math.radians(degrees)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         origin = self.origin_yx if origin_yx is None else origin_yx

@@ -14,7 +14,7 @@ from scopegym.sample.projection import Projection
 #: Width (standard deviation) of a column in an aberration-corrected HAADF image: source size and
 #: thermal motion together give about 0.1 nm full width at half maximum [nm].
 COLUMN_SIGMA_NM = 0.045
-#: Columns are drawn out to this many standard deviations; beyond lies less than 4e-6 of the peak.
+#: Radius of a drawn column [standard deviations]. Outside, less than 4e-6 of the peak is left.
 REACH = 5.0
 
 
@@ -163,7 +163,7 @@ def draw_columns(
 
 
 def _smooth_background(shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """A random cosine landscape of a few waves across the field, between 0 and 1."""
+    """A random sum of a few cosine waves across the field, scaled to 0..1."""
     y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
     waves = rng.uniform(-1.5, 1.5, (4, 2))
     phases = rng.uniform(0, 2 * np.pi, 4)

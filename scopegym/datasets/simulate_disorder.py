@@ -18,7 +18,7 @@ from scopegym.micrograph import Micrograph
 from scopegym.operators.regions import regions
 from scopegym.sample.projection import Projection
 
-#: Width of a disordered column over that of an ordered one.
+#: Ratio of the widths of a disordered and an ordered column.
 BLUR = 1.3
 #: Share of its height that the brightest disordered column keeps, and one of vanishing weight.
 KEPT_BRIGHT, KEPT_WEAK = 0.8, 0.35
@@ -95,7 +95,8 @@ def simulate_disorder(
 def random_regions(
     shape: tuple[int, int], fraction: float, count: int, rng: np.random.Generator
 ) -> Array:
-    """A mask ``[H, W]`` of bumpy disks of different sizes with exactly this share of the pixels."""
+    """A mask ``[H, W]`` of disks with wavy outlines and different sizes, with exactly this share of
+    the pixels."""
     y, x = np.indices(shape)
     depth = np.full(shape, -np.inf)
     for _ in range(count):

@@ -21,7 +21,7 @@ from scopegym.datasets.simulate import REACH, draw_columns
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 
-#: Two columns of different regions nearer than this share of their spacing cannot both be there.
+#: Least distance of two columns of different regions, as a share of their spacing.
 CLOSEST = 0.6
 
 #: Width (standard deviation) of a column in multiples of the spacing: 0.045 nm of 0.25 nm.
@@ -29,7 +29,7 @@ COLUMN_WIDTH = 0.18
 
 
 def halves(shape: tuple[int, int], angle_deg: float = 90.0, offset_px: float = 0.0) -> Array:
-    """A map ``[H, W]`` of 0 and 1 either side of a line through the middle of the field.
+    """A map ``[H, W]`` of 0 and 1 on the two sides of a line through the middle of the field.
 
     The line runs at ``angle_deg`` from the x axis, counter-clockwise on the screen, and is moved
     by ``offset_px`` towards the side of 1 (to the right of a line that runs upwards).
@@ -49,7 +49,7 @@ def grains(shape: tuple[int, int], count: int, seed: int = 0) -> Array:
 
 
 def disk(shape: tuple[int, int], radius_px: float) -> Array:
-    """A map ``[H, W]`` of a precipitate, 1, in the middle of its matrix, 0."""
+    """A map ``[H, W]`` of a precipitate (1) in the middle of its matrix (0)."""
     y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
     return (np.hypot(y[:, None], x[None, :]) < radius_px).astype(np.int32)
 
@@ -118,7 +118,7 @@ def simulate_patterns(
 def _columns(
     region: Array, pattern: Pattern, margin: float, drift: tuple[float, float]
 ) -> tuple[Array, Array]:
-    """Columns (y, x) ``[N, 2]`` [px] that show in a region ``[H, W]``, and their weights."""
+    """Visible columns (y, x) ``[N, 2]`` [px] of a region ``[H, W]``, and their weights."""
     from scipy.ndimage import distance_transform_edt
 
     if not region.any():
@@ -144,7 +144,7 @@ def _whole(
     spacings: Array,
     rng: np.random.Generator,
 ) -> list[tuple[Array, Array]]:
-    """The columns whose centres lie in their own region, without either of two too near."""
+    """The columns whose centres lie in their own region, without pairs that are too near."""
     from scipy.spatial import cKDTree
 
     kept: list[tuple[Array, Array]] = []
@@ -218,7 +218,8 @@ def tilt_boundary(
     misorientation_deg: float = 25.0,
     **disturbances: Any,
 ) -> Micrograph:
-    """Two grains turned by half the misorientation either way about an upright boundary."""
+    """Two grains with a vertical boundary, turned by half the misorientation in opposite
+    directions."""
     return two_grains(
         shape,
         spacing_px,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from scopegym.artifacts import Array, State
+from scopegym.artifacts import Array
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as operators
 from scopegym.workflow import Step
@@ -39,12 +40,8 @@ class Actions:
     STOP = 0
 
     def __post_init__(self) -> None:
-        if not self.operators:
-            raise ScopegymError("An environment needs at least one operator.")
         if self.bins < 2:
             raise ScopegymError(f"A parameter needs at least 2 bins, not {self.bins}.")
-        for name in self.operators:
-            operators[name]  # an unknown name is refused here
 
     @cached_property
     def grids(self) -> dict[str, tuple[tuple[Any, ...], ...]]:
@@ -75,12 +72,12 @@ class Actions:
         """The meaning of every action, in order."""
         return ["stop", *self.operators, *(f"bin {i}" for i in range(self.size - self.first_bin))]
 
-    def mask(self, state: State, draft: Draft | None) -> Array:
-        """Which actions are legal, bool ``[size]``; stopping always is."""
+    def mask(self, allowed: Container[str], draft: Draft | None) -> Array:
+        """Which actions are legal, bool ``[size]``, with these operators; stopping always is."""
         legal = np.zeros(self.size, dtype=bool)
         legal[self.STOP] = True
         if draft is None:
-            legal[1 : self.first_bin] = [operators[op].runs_on(state) for op in self.operators]
+            legal[1 : self.first_bin] = [op in allowed for op in self.operators]
         else:
             pending = self.grids[draft.op][len(draft.values)]
             legal[self.first_bin : self.first_bin + len(pending)] = True

@@ -12,10 +12,12 @@ from typing import Literal
 
 from scopegym.artifacts import Array, State
 from scopegym.cache import using
-from scopegym.envs.actions import Actions, Draft
+from scopegym.envs.actions import BINS, Actions, Draft
+from scopegym.envs.grammar import Grammar
 from scopegym.envs.problem import AT_FAULT, Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.limits import Limits, limited
+from scopegym.operators.base import registry as operators
 from scopegym.rewards.base import Score
 from scopegym.workflow import Step, Workflow
 
@@ -44,15 +46,22 @@ class Stats:
 
 @dataclass(frozen=True)
 class Rules:
-    """The actions, the horizon and the limits of an episode (default: those of the problem)."""
+    """How workflows are written, the horizon [executions], the values of a numeric parameter, and
+    the limits of an episode (default: those of the problem)."""
 
-    actions: Actions
+    grammar: Grammar
     horizon: int
+    bins: int = BINS
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ScopegymError(f"The horizon must be at least 1 execution, not {self.horizon}.")
+
+    @cached_property
+    def actions(self) -> Actions:
+        """The micro-steps."""
+        return Actions(self.grammar.operators, self.bins)
 
     @property
     def micro_steps(self) -> int:
@@ -71,6 +80,8 @@ class Episode:
     score: Score
     steps: tuple[Step, ...] = ()
     draft: Draft | None = None
+    #: Slots that are filled or passed over.
+    position: int = 0
     #: Operator executions so far, failed ones included.
     executions: int = 0
     micro_steps: int = 0
@@ -96,20 +107,44 @@ class Episode:
 
     @property
     def trial(self) -> Trial:
-        """The current episode as a trial of its workflow."""
-        seconds = self.seconds_operators, self.seconds_reward
-        return Trial(self.workflow, self.score, self.executions, *seconds)
+        """The current episode as a trial of its workflow. It has failed while mandatory slots are
+        open."""
+        seconds, failure = (self.seconds_operators, self.seconds_reward), None
+        for at in self.rules.grammar.missing(self.position)[:1]:
+            failure = self.failure or f"the slot '{self.rules.grammar.slots[at].name}' is empty"
+        return Trial(self.workflow, self.score, self.executions, *seconds, failure)
+
+    @cached_property
+    def allowed(self) -> dict[str, int]:
+        """The operators that may be next, and the slot that each of them fills. Optional slots stay
+        empty where the horizon leaves no more executions than there are mandatory ones."""
+        slots, missing = self.rules.grammar.slots, self.rules.grammar.missing(self.position)
+        spare = self.rules.horizon - self.executions > len(missing)
+        return {
+            name: at
+            for name, at in self.rules.grammar.following(self.position).items()
+            if (spare or not slots[at].optional) and operators[name].runs_on(self.state)
+        }
 
     @cached_property
     def mask(self) -> Array:
         """Which actions are legal, bool ``[actions]``."""
-        return self.rules.actions.mask(self.state, self.draft)
+        return self.rules.actions.mask(self.allowed, self.draft)
+
+    def least(self, action: int) -> int:
+        """Executions of the cheapest whole episode that goes on with a legal action."""
+        if action == Actions.STOP:
+            return self.executions + len(self.rules.grammar.missing(self.position))
+        op = self.rules.actions.extend(self.draft, action).op
+        return self.executions + 1 + len(self.rules.grammar.missing(self.allowed[op] + 1))
 
     def play(self, action: int, stats: Stats | None = None) -> Episode:
         """The episode after one micro-step.
 
         An illegal action changes nothing and costs ``ILLEGAL``. A failed operator leaves the state
-        unchanged and costs ``FAILED``. Otherwise the reward is the change of the score.
+        unchanged and costs ``FAILED``. Otherwise the reward is the change of the score. An episode
+        ends with the action to stop, at the horizon, or when no operator is left. If there is an
+        answer then, mandatory slots that are still open are filled, as far as the horizon allows.
         """
         stats = Stats() if stats is None else stats
         stats.micro_steps += 1
@@ -119,15 +154,35 @@ class Episode:
         )
         if not (0 <= action < actions.size and self.mask[action]):
             stats.illegal += 1
-            return replace(here, reward=-ILLEGAL, illegal=True)._cut()
+            here = replace(here, reward=-ILLEGAL, illegal=True)
+            over = here.micro_steps >= here.rules.micro_steps
+            return replace(here, ended="cut off") if over else here
         if action == actions.STOP:
-            return replace(here, ended="stopped")
+            return here._finished(stats)
         draft = actions.extend(self.draft, action)
         if not actions.finished(draft):
-            return replace(here, draft=draft)._cut()
-        return here._carried_out(actions.step(draft), stats)._cut()
+            return replace(here, draft=draft)
+        after = here._carried_out(actions.step(draft), self.allowed[draft.op], stats)
+        over = after.executions >= after.rules.horizon or not after.allowed
+        return after._finished(stats) if over else after
 
-    def _carried_out(self, step: Step, stats: Stats) -> Episode:
+    def _finished(self, stats: Stats) -> Episode:
+        """The end of the episode, with fallbacks in mandatory slots that are open.
+
+        Without an answer they stay open: an agent that is given an answer does not learn to find
+        one.
+        """
+        grammar, here = self.rules.grammar, replace(self, draft=None)
+        answered = self.state.get(self.problem.task.answer) is not None
+        for at in grammar.missing(self.position) if answered else ():
+            if here.failure or here.executions >= here.rules.horizon:
+                break
+            after = here._carried_out(grammar.fallbacks[at], at, stats)
+            here = replace(after, reward=here.reward + after.reward)
+        return replace(here, ended="stopped")
+
+    def _carried_out(self, step: Step, slot: int, stats: Stats) -> Episode:
+        """The episode after a step in this slot."""
         problem, cache = self.problem, self.problem.cache
         stats.executions += 1
         executions = self.executions + 1
@@ -168,6 +223,7 @@ class Episode:
         return replace(
             self,
             draft=None,
+            position=slot + 1,
             executions=executions,
             state=state,
             score=score,
@@ -176,7 +232,3 @@ class Episode:
             seconds_operators=self.seconds_operators + ran - start,
             seconds_reward=self.seconds_reward + judged - ran,
         )
-
-    def _cut(self) -> Episode:
-        over = self.executions >= self.rules.horizon or self.micro_steps >= self.rules.micro_steps
-        return replace(self, ended="cut off") if over else self

@@ -16,6 +16,7 @@ from scopegym.answers import Kind, described
 from scopegym.answers.base import Adversary
 from scopegym.artifacts import Artifact, Frames, Source, State
 from scopegym.cache import Cache, using
+from scopegym.envs.grammar import Grammar, Slot, joined
 from scopegym.errors import FrameError, ScopegymError
 from scopegym.limits import LimitExceededError, Limits, MemoryExceededError, limited
 from scopegym.micrograph import Micrograph
@@ -24,16 +25,7 @@ from scopegym.prior import Prior
 from scopegym.registry import PluginFile, Registry
 from scopegym.registry import load_plugins as load_files
 from scopegym.rewards.base import Reward, Score
-from scopegym.workflow import Step, Workflow, starting
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A position in the task's workflows: one of a few operators, or none if optional."""
-
-    name: str
-    operators: tuple[str, ...]
-    optional: bool = True
+from scopegym.workflow import Workflow, starting
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class Task:
     """Allowed operators, reward, horizon [operator executions per episode], the expert's first
     workflow, and a sampler of training problems.
 
-    ``slots`` are the structure of a search: one operator per slot, in this order. ``tuned`` names
+    ``slots`` are the structure of a workflow: one operator per slot, in this order. ``tuned`` names
     the most important parameters as ``operator.parameter``, in order of importance. ``least_field``
     is the least shorter side of an image [spacings]. ``null`` is the workflow of an empty answer,
     if that is a valid answer; the chosen workflow must score higher. Values that differ by at most
@@ -92,43 +84,18 @@ class Task:
     @property
     def operators(self) -> tuple[str, ...]:
         """Names of all operators allowed, in order of first appearance."""
-        return tuple(dict.fromkeys(name for slot in self.open_slots for name in slot.operators))
-
-    def completed(self, workflow: Workflow) -> Workflow:
-        """The workflow, with the expert's step in every mandatory slot that was empty.
-
-        A slot is mandatory if the reward cannot measure its effect, or if the answer needs it.
-        """
-        done = {step.op for step in workflow}
-        missing = [
-            slot for slot in self.slots if not slot.optional and not done & {*slot.operators}
-        ]
-        added = (step for slot in missing for step in self.expert if step.op in slot.operators)
-        return Workflow((*workflow, *added))
+        return self.grammar.operators
 
     @property
-    def open_slots(self) -> tuple[Slot, ...]:
-        """The slots, including operators of plug-ins that name this task. Each is in the first slot
-        whose operators read and return the same kinds."""
-        waiting = [
-            o
-            for o in operators.values()
-            if self.name in o.tasks and all(o.name not in slot.operators for slot in self.slots)
-        ]
-        opened = []
-        for slot in self.slots:
-            kinds = {(operators[name].inputs, operators[name].output) for name in slot.operators}
-            joining = [o for o in waiting if (o.inputs, o.output) in kinds]
-            waiting = [o for o in waiting if o not in joining]
-            names = (*slot.operators, *(o.name for o in joining))
-            opened.append(Slot(slot.name, names, slot.optional))
-        for operator in waiting:
-            read = " and ".join(kind.__name__ for kind in operator.inputs)
-            raise ScopegymError(
-                f"The operator '{operator.name}' names task {self.name}, but no slot of this task "
-                f"reads {read} and gives {operator.output.__name__}."
-            )
-        return tuple(opened)
+    def grammar(self) -> Grammar:
+        """How workflows are written: the slots, including operators of plug-ins that name this
+        task. Each of these is in the first slot whose operators read and return the same kinds.
+
+        Raises ScopegymError for an operator that fits no slot.
+        """
+        named = {name for slot in self.slots for name in slot.operators}
+        others = (o for o in operators.values() if self.name in o.tasks and o.name not in named)
+        return Grammar.of(joined(self.slots, others), self.expert)
 
 
 class _Tasks(Registry[Task]):
@@ -189,7 +156,7 @@ def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
 def _check_operators() -> None:
     for operator in operators.values():
         for name in operator.tasks:
-            registry[name].open_slots  # noqa: B018 - what fits nowhere is refused here
+            registry[name].grammar  # noqa: B018 - what fits nowhere is refused here
 
 
 #: Errors during scoring that the result causes, not the reward: it exceeds a limit, or the
@@ -279,25 +246,6 @@ class Problem:
                 ("score", self.reward, self.prior.key, keys),
                 lambda: self.reward(state, self.prior),
             )
-
-    def essential(self, workflow: Workflow) -> Workflow:
-        """The steps that affect the answer or its score. Steps whose results were replaced before
-        any use are removed."""
-
-        def one(kind: type[Any]) -> type[Any]:
-            """The kind itself; for frames, the kind that they hold."""
-            return kind.kind if issubclass(kind, Frames) else kind
-
-        read = (kind for term in self.reward.terms for kind in term.inputs)
-        needed = {one(kind) for kind in (self.task.answer, *read)}
-        kept: list[Step] = []
-        for step in reversed(workflow.steps):
-            operator = step.operator
-            if one(operator.output) in needed:
-                kept.append(step)
-                needed -= {one(operator.output)}
-                needed |= {one(kind) for kind in operator.inputs}
-        return Workflow(tuple(reversed(kept)))
 
     def evaluate(self, workflow: Workflow) -> Trial:
         """Run and score a workflow; the limits hold for each step and for the scoring.

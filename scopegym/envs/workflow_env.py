@@ -16,7 +16,7 @@ from scopegym import device as devices
 from scopegym.artifacts import Array
 from scopegym.cache import Cache
 from scopegym.datasets.readers import load
-from scopegym.envs.actions import BINS, Actions
+from scopegym.envs.actions import BINS
 from scopegym.envs.episode import Episode, Rules, Stats
 from scopegym.envs.observation import LIMIT, PICTURES, SIDE, Observer
 from scopegym.envs.problem import Problem, Task, registry
@@ -66,12 +66,8 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
     ) -> None:
         self.task = registry[task] if isinstance(task, str) else task
         self.reward = self.task.reward if reward is None else reward
-        actions = Actions(tuple(self.task.operators if operators is None else operators), bins)
-        self.rules = Rules(
-            actions,
-            self.task.horizon if horizon is None else horizon,
-            limits,
-        )
+        grammar = self.task.grammar if operators is None else self.task.grammar.only(operators)
+        self.rules = Rules(grammar, self.task.horizon if horizon is None else horizon, bins, limits)
         self.observer = Observer(self.rules, self.reward)
         self.device = devices.check(device)
         self.cache = Cache() if cache is None else cache
@@ -83,7 +79,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         self.images = self.task.sample if images is None else images
         self.stats = Stats()
         self.episode: Episode | None = None
-        self.action_space: spaces.Discrete[np.int64] = spaces.Discrete(actions.size)
+        self.action_space: spaces.Discrete[np.int64] = spaces.Discrete(self.rules.actions.size)
         self.observation_space: spaces.Space[Any] = spaces.Dict(
             {
                 "thumbnails": spaces.Box(0, 255, (len(PICTURES), SIDE, SIDE), np.uint8),

@@ -145,20 +145,17 @@ class Applier:
 
     def _chosen(self, problem: Problem) -> Trial:
         """The policy's proposal, or the best of it and ``refine`` workflows around it."""
-        proposal = self.job.policy.propose(problem)
         if not self.job.refine:
-            return proposal
+            return self.job.policy.propose(problem)
         # The image's own number makes the result independent of who works on it and when.
         rng = np.random.default_rng([self.job.seed, int(problem.micrograph.key[:12], 16)])
-        unlimited = Budget(problem, 2**31)
-        tried = [proposal]
-        for trial in islice(
-            guided(self.job.policy, problem, unlimited, rng), 1, self.job.refine + 1
-        ):
-            completed = problem.task.completed(trial.workflow)
-            tried.append(problem.evaluate(problem.essential(completed)))
+        search = guided(self.job.policy, problem, Budget(problem, 2**31), rng)
+        proposal, *others = islice(search, self.job.refine + 1)
+        tried = [trial for trial in (proposal, *others) if trial.failure is None]
+        if not tried:
+            return proposal
         best = max(tried, key=lambda trial: trial.score.value)
-        spent = sum(trial.executions for trial in tried)
+        spent = sum(trial.executions for trial in (proposal, *others))
         kept = break_ties(tried, best, proposal.workflow, problem.task.tie)
         return replace(kept, executions=spent)
 

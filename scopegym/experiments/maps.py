@@ -99,7 +99,7 @@ def _contrasts(result: Windowed) -> Array:
 
 
 def _operators(result: Windowed, workflows: list[Workflow | None]) -> Iterator[Map]:
-    for slot in result.problem.task.open_slots:
+    for slot in result.problem.task.grammar.slots:
         used = [
             None if workflow is None else _used(workflow, slot.operators) for workflow in workflows
         ]

@@ -36,11 +36,11 @@ from scopegym.workflow import Step
 
 #: The page's image is reduced to this longer side [px]; larger ones would make the page heavy.
 PAGE_IMAGE_PX = 1600
-#: Characters that the layers of all trials may take; those of lowest value go without beyond it.
+#: Characters for the drawn answers of all trials. Beyond it, trials of lowest value have none.
 MOST_CHARACTERS = 1_600_000
-#: Colours in the key to a map of numbers.
+#: Number of colours in the legend of a map of numbers.
 KEY_COLOURS = 3
-#: Where a figure of the prior came from, in words.
+#: Sources of the prior's values, in words.
 SOURCES = {
     "crystal": "from the crystal",
     "given": "given by the user",
@@ -49,7 +49,7 @@ SOURCES = {
 
 
 def write_report(result: Result, path: str | Path) -> None:
-    """Write the report: one HTML file that loads nothing from anywhere."""
+    """Write the report: one HTML file that needs no network."""
     Path(path).write_text(render_report(result), encoding="utf-8")
 
 
@@ -60,19 +60,19 @@ def render_report(result: Result) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A trial that the page shows in full: one of the front, or the chosen one."""
+    """A trial shown in full on the page: the chosen one, or one of the front."""
 
     number: int
     trial: Trial
-    #: What it is: ``chosen``, and the names of ``PICKS``.
+    #: ``chosen``, and names of ``PICKS``.
     marks: tuple[str, ...]
     finding: Finding
     layer: dict[str, Any] | None
 
 
 def entries(result: Result) -> list[Entry]:
-    """The trials to show in full, by number of evaluation."""
-    numbers = {id(trial): number for number, trial in enumerate(_trials(result), 1)}
+    """The trials to show in full, ordered by number of evaluation."""
+    numbers = {id(trial): number for number, trial in enumerate(result.trials, 1)}
     trials = {id(trial): trial for trial in (*result.front, result.chosen)}
     left, task = MOST_CHARACTERS, result.problem.task
     shown = []
@@ -84,12 +84,6 @@ def entries(result: Result) -> list[Entry]:
         finding = found(answer, result.problem)
         shown.append(Entry(numbers[id(trial)], trial, _marks(result, trial), finding, drawn))
     return sorted(shown, key=lambda entry: entry.number)
-
-
-def _trials(result: Result) -> tuple[Trial, ...]:
-    """All trials, and last the chosen one where steps without effect were left out of it."""
-    tried = any(trial is result.chosen for trial in result.trials)
-    return result.trials if tried else (*result.trials, result.chosen)
 
 
 def _marks(result: Result, trial: Trial) -> tuple[str, ...]:
@@ -128,13 +122,13 @@ def _content(result: Result) -> dict[str, Any]:
 
 
 def _data(result: Result, shown: list[Entry], chosen: Entry) -> dict[str, Any]:
-    """What the page's script reads."""
+    """Data for the script of the page."""
     axes = [Axis.of_term(term) for term in result.problem.reward.terms] + [VALUE]
     return {
         "shape": result.problem.micrograph.data.shape,
         "pixel_size_nm": result.problem.micrograph.pixel_size_nm,
         "axes": [axis.to_dict() for axis in axes],
-        "trials": [_row(trial) for trial in _trials(result)],
+        "trials": [_row(trial) for trial in result.trials],
         "entries": [
             {
                 "number": e.number,
@@ -163,7 +157,8 @@ def headline(result: Result, finding: Finding) -> str:
 
 
 def expected_text(result: Result, finding: Finding) -> str:
-    """The expected count and half a row per axis, as the border may cut a lattice anywhere."""
+    """The expected count with an uncertainty of half a row per axis: the border cuts the lattice
+    at any place."""
     if finding.expected is None:
         return ""
     rows = sum(result.problem.prior.scale_px / n for n in result.problem.micrograph.shape)
@@ -171,7 +166,7 @@ def expected_text(result: Result, finding: Finding) -> str:
 
 
 def _notes(result: Result) -> list[tuple[str, str]]:
-    """Kind and text of what to tell the user: the verdict on the scale, then the warnings."""
+    """Kind and text of every note: the check of the scale, then the warnings."""
     calibration = result.calibration
     if calibration is not None:
         kind = "good" if calibration.status == "agrees" else "warning"
@@ -185,7 +180,7 @@ def _notes(result: Result) -> list[tuple[str, str]]:
 
 
 def prior_rows(prior: Prior, pixel_size_nm: float | None, noun: str) -> list[tuple[str, str, str]]:
-    """What was expected: name, figure, and where it came from."""
+    """The prior as rows: name, value, source."""
     rows = [("scale_px", "Spacing", lengths(prior.scale_px, pixel_size_nm))]
     if prior.count is not None:
         rows.append(("count", f"{noun.capitalize()} in the field", f"{prior.count:,.1f}"))
@@ -202,7 +197,7 @@ def _source(prior: Prior, key: str) -> str:
 
 
 def lengths(px: float, pixel_size_nm: float | None) -> str:
-    """A length in pixels, and as a true length where the scale is known."""
+    """A length in pixels, and in nanometres if the scale is known."""
     text = f"{px:.3g} px"
     return text if pixel_size_nm is None else f"{text} = {length_name(px * pixel_size_nm)}"
 
@@ -259,13 +254,13 @@ def _timing(timing: Mapping[str, float]) -> list[tuple[str, float, float]]:
 
 
 def _image_argument(result: Result) -> str:
-    """The image's name as a shell takes it; a made-up image has no file to name."""
+    """The image's name, quoted for a shell; ``IMAGE`` for an array without a file."""
     micrograph = result.problem.micrograph
     return shlex.quote(micrograph.name) if "file_sha256" in micrograph.metadata else "IMAGE"
 
 
 def _reduced(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image at the size that the page shows at most."""
+    """The image, reduced to the largest size on the page."""
     import cv2
 
     height, width = grey.shape

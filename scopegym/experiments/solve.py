@@ -161,11 +161,9 @@ def choose(
     problem: Problem, trials: Sequence[Trial], best: Trial, expert: Workflow | None = None
 ) -> Trial:
     """The trial to keep of those that tie with the best one, next to the task's ``expert`` or to
-    another workflow. Dead steps are removed and mandatory ones added."""
+    another workflow."""
     expert = problem.task.expert if expert is None else expert
-    trial = break_ties(trials, best, expert, problem.task.tie)
-    workflow = problem.essential(problem.task.completed(trial.workflow))
-    return trial if workflow == trial.workflow else problem.evaluate(workflow)
+    return break_ties(trials, best, expert, problem.task.tie)
 
 
 def break_ties(trials: Sequence[Trial], best: Trial, expert: Workflow, tie: float) -> Trial:

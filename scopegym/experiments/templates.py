@@ -1,4 +1,4 @@
-"""Pages from templates: one HTML file each, that loads nothing from anywhere."""
+"""Pages from templates: one HTML file each, which needs no network."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scopegym.agents.policy import BUNDLE, SPEC, WEIGHTS, Policy, describe
+from scopegym.agents.policy import BUNDLE, SPEC, WEIGHTS, Policy, describe, outline
 from scopegym.cache import Cache
 from scopegym.envs.actions import BINS
 from scopegym.envs.episode import Episode
@@ -26,7 +26,7 @@ from scopegym.experiments.training.settings import Settings
 from scopegym.registry import PluginFile, read_plugins
 from scopegym.workers import Backend
 
-#: Stream of random numbers of the validation images, the same for every seed of a training.
+#: Seed of the validation images, the same for every training.
 VALIDATION = 2026
 
 #: Share of a user's images that is kept for validation.
@@ -75,10 +75,9 @@ def train(
     spec = EnvSpec(task, arguments, read_plugins(plugins), settings.pool, settings.renewal)
     env = RayVecEnv(spec, workers, settings.environments, seed=seed, backend=backend, num_gpus=gpus)
     try:
-        # Twice the threads save a sixth of the time on an idle machine, and on a busy one they wait
-        # for each other most of it.
+        # Two threads save a sixth of the time on an idle machine, but are slow on a busy one.
         torch.set_num_threads(1)
-        # A training shorter than one round of fragments plays shorter ones.
+        # A training that is shorter than one round of fragments has shorter fragments.
         fragment = max(2, min(settings.fragment, settings.steps // env.num_envs))
         model = FragmentPPO(
             "MultiInputPolicy",
@@ -135,7 +134,7 @@ def _split(
         raise ScopegymError("There is no image to train on.")
     order = np.random.default_rng(seed).permutation(len(problems))
     held_out = max(1, round(HELD_OUT * len(problems)))
-    # A single image can only validate itself.
+    # A single image is used for both.
     training = order[held_out:] if len(problems) > 1 else order
     return [problems[i] for i in training], _sharing([problems[i] for i in order[:held_out]])
 
@@ -152,7 +151,7 @@ def _batch(rollout: int, wanted: int) -> int:
 
 
 def _falling(first: float) -> Callable[[float], float]:
-    """A linear schedule from ``first`` to its ``LAST`` share, as stable-baselines3 asks for it."""
+    """A linear schedule for stable-baselines3, from ``first`` to its share ``LAST``."""
     return lambda left: first * max(left, LAST)
 
 
@@ -163,12 +162,12 @@ def _spec(
     settings: Settings,
     seed: int,
 ) -> dict[str, Any]:
-    """What a bundle says of itself, before its validation."""
+    """The spec of a bundle, without its validation."""
     from scopegym.workflow import versions
 
     rules = WorkflowEnv(task).rules
     observer = Observer(rules, task.reward)
-    # Simulated validation images are drawn as those for training are.
+    # Simulated images for validation and training have the same distribution.
     known = [Episode.start(problem, rules) for problem in training or validation]
     seen = np.array([observer.features(episode)[observer.of_problem] for episode in known])
     images = f"{len(training)} images of the user" if training else f"simulated by {task.name}"
@@ -176,6 +175,7 @@ def _spec(
         "policy": BUNDLE,
         "task": task.name,
         "operators": describe(rules),
+        "slots": outline(rules),
         "bins": BINS,
         "horizon": rules.horizon,
         "features": list(observer.names),

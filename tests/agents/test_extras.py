@@ -135,13 +135,13 @@ def test_what_is_said_of_a_workflow_proposes_it(task: str, seed: int):
     encoding = Encoding(tasks[task])
     drawn = encoding.sample(np.random.default_rng(seed))
     for workflow in (drawn, *starting_points(tasks[task])):
-        trial = fixed(_choices(workflow, encoding.slots))
+        trial = fixed(_choices(workflow, encoding.grammar))
         assert _proposed(trial, encoding.slots, whole=False) == workflow
 
 
 def test_the_estimator_is_asked_for_used_parameters_only_and_told_values(studies):
     trials = search("optuna", make(), 60)
-    slots, known = ATOMS.open_slots, {trial.workflow.key: trial for trial in trials}
+    slots, known = ATOMS.grammar.slots, {trial.workflow.key: trial for trial in trials}
     told = [trial for trial in studies[0].trials if trial.state.is_finished()]
     assert [trial.value for trial in told[:4]] == [trial.score.value for trial in trials[:4]]
     for trial in told:
@@ -170,7 +170,8 @@ def test_the_genetic_algorithm_is_told_all_terms_and_breeds_from_the_starting_po
 def test_samplers_without_conditions_are_asked_for_every_parameter(name: str, studies):
     search(name, make(), 30)
     count = sum(
-        1 + sum(len(operators[o].parameters) for o in slot.operators) for slot in ATOMS.open_slots
+        1 + sum(len(operators[o].parameters) for o in slot.operators)
+        for slot in ATOMS.grammar.slots
     )
     assert {len(t.params) for t in studies[0].trials if t.state.is_finished()} == {count}
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegym.envs.actions import Actions
-from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
 from scopegym.operators.base import registry as operators
 from scopegym.space import Choice
-from scopegym.workflow import Step, Workflow
+from scopegym.workflow import Step
 
 ACTIONS = Actions(tuple(operators))
-ATOMS = tasks["atoms"]
 
 
 @pytest.mark.parametrize("name", sorted(operators))
@@ -44,38 +41,3 @@ def test_numbers_do_not_overlap_and_names_tell_them():
     assert len(ACTIONS.names()) == ACTIONS.size
     with pytest.raises(ScopegymError, match="none of"):
         Actions(("gaussian",)).encode(Step("median"))
-
-
-# What is left of an episode's workflow -----------------------------------------------------------
-
-
-def test_steps_that_were_replaced_unread_are_dropped():
-    problem = ATOMS.sample(np.random.default_rng(0))
-    written = Workflow(
-        (
-            Step("local_maxima"),
-            Step("gaussian"),
-            Step("template_match"),
-            Step("invert"),
-            Step("drop_weak"),
-        )
-    )
-    kept = problem.essential(written)
-    assert [step.op for step in kept] == ["gaussian", "template_match", "drop_weak"]
-    assert problem.evaluate(kept).score == problem.evaluate(written).score
-    assert problem.essential(kept) == kept
-
-
-def test_refinement_reads_the_image_so_its_filter_stays():
-    problem = ATOMS.sample(np.random.default_rng(0))
-    steps = (Step("local_maxima"), Step("gaussian"), Step("refine_positions"))
-    assert problem.essential(Workflow(steps)).steps == steps
-
-
-def test_obligatory_steps_are_added_as_the_expert_takes_them():
-    refined = Workflow((Step("local_maxima"), Step("refine_positions", {"radius": 0.4})))
-    assert ATOMS.completed(refined) == refined
-    bare = ATOMS.completed(Workflow((Step("local_maxima"),)))
-    assert bare.steps[1] == Step("refine_positions")
-    nothing = ATOMS.completed(Workflow())
-    assert [step.op for step in nothing] == ["laplacian_of_gaussian", "refine_positions"]

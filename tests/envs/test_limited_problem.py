@@ -12,8 +12,8 @@ import pytest
 from scopegym.agents.base import registry as agents
 from scopegym.artifacts import Image, Points
 from scopegym.datasets.simulate_patterns import two_phases
-from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
+from scopegym.envs.grammar import Grammar, Slot
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
@@ -107,7 +107,7 @@ def test_a_reward_beyond_its_limits_is_a_recorded_failure(problem):
 @pytest.mark.usefixtures("plugins")
 def test_so_it_is_in_an_episode(problem):
     slow = replace(problem, reward=problem.reward.plus("brooding"))
-    rules = Rules(Actions(("local_maxima",)), 3)
+    rules = Rules(Grammar.of([Slot("only", ("local_maxima",))]), 3)
     episode = Episode.start(slow, rules)
     for action in rules.actions.encode(Step("local_maxima")):
         episode = episode.play(action)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scopegym.answers import described
 from scopegym.artifacts import Features, Image, Instances, Labels, Points, Quantity, Tracks
 from scopegym.datasets.simulate import simulate_crystal
-from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
 from scopegym.envs.observation import IMAGE_NAMES, LIMIT, SIDE, Observer, picture, statistics, whole
 from scopegym.envs.problem import Problem
@@ -22,7 +21,7 @@ from scopegym.sample.crystal import Crystal
 from scopegym.workflow import Step
 
 ATOMS = tasks["atoms"]
-RULES = Rules(Actions(ATOMS.operators), ATOMS.horizon)
+RULES = Rules(ATOMS.grammar, ATOMS.horizon)
 OBSERVER = Observer(RULES, ATOMS.reward)
 PRIOR = Prior(8.0, 64.0, (32.0,), (Lattice(((8.0, 0.0), (0.0, 8.0))),))
 SHAPE = (64, 64)

@@ -34,7 +34,7 @@ from scopegym.sample.crystal import Crystal
 from scopegym.space import Real
 from scopegym.testing import TASK_CHECKS
 from scopegym.testing.base import Check
-from scopegym.workflow import Step
+from scopegym.workflow import Step, Workflow
 
 TASKS = sorted(tasks)
 ATOMS = "scopegym/AtomFinding-v0"
@@ -122,7 +122,11 @@ def test_masks_are_exact_wherever_an_episode_gets(task: str):
         while not ended:
             episode, mask = env.episode, env.action_masks()
             if episode.draft is None:
-                runs = [operators[n].runs_on(episode.state) for n in env.rules.actions.operators]
+                following = env.rules.grammar.following(episode.position)
+                runs = [
+                    n in following and operators[n].runs_on(episode.state)
+                    for n in env.rules.actions.operators
+                ]
                 expected = [True, *runs, *[False] * (env.action_space.n - 1 - len(runs))]
             else:
                 values = env.rules.actions.grids[episode.draft.op][len(episode.draft.values)]
@@ -154,16 +158,18 @@ def test_stopping_is_legal_in_the_middle_of_an_operator(env: WorkflowEnv):
     env.reset(seed=0)
     env.step(1 + env.rules.actions.operators.index("laplacian_of_gaussian"))
     assert env.episode.draft is not None and env.action_masks()[0]
-    _, reward, stopped, cut_off, _ = env.step(0)
-    assert (reward, stopped, cut_off) == (0.0, True, False)
+    _, _, stopped, cut_off, _ = env.step(0)
+    assert (stopped, cut_off) == (True, False)
     with pytest.raises(ScopegymError, match="call reset"):
         env.step(0)
 
 
 def test_rewards_add_up_to_the_score_and_the_expert_can_be_written_down(env: WorkflowEnv):
     env.reset(seed=0)
-    earned = sum(run_step(env, step)[1] for step in tasks["atoms"].expert)
-    info = env.step(0)[4]
+    played = [run_step(env, step) for step in tasks["atoms"].expert]
+    # With the last slot filled there is nothing left to choose.
+    assert [stopped for _, _, stopped, _, _ in played] == [False, False, True]
+    earned, info = sum(reward for _, reward, *_ in played), played[-1][-1]
     written, expert = env.episode.workflow, tasks["atoms"].expert
     # Default values are among the bins; the expert's Gaussian is none and takes the nearest.
     assert written.steps[1:] == expert.steps[1:]
@@ -173,11 +179,35 @@ def test_rewards_add_up_to_the_score_and_the_expert_can_be_written_down(env: Wor
     assert info["score"]["value"] == pytest.approx(earned, abs=1e-12)
 
 
-def test_an_episode_is_cut_off_at_its_horizon():
-    env = WorkflowEnv("atoms", images=[make_problem()], horizon=2)
+def test_an_episode_ends_at_its_horizon_with_room_for_what_is_mandatory():
+    env = WorkflowEnv("atoms", images=[make_problem()], horizon=3)
     env.reset(seed=0)
-    assert run_step(env, Step("invert"))[3] is False
-    assert run_step(env, Step("invert"))[2:4] == (False, True)
+    assert run_step(env, Step("invert"))[2:4] == (False, False)
+    legal = [env.rules.actions.operators[a - 1] for a in np.flatnonzero(env.action_masks())[1:]]
+    assert legal == list(tasks["atoms"].slots[2].operators)
+    assert run_step(env, Step("local_maxima"))[2:4] == (False, False)
+    assert run_step(env, Step("refine_positions"))[2:4] == (True, False)
+    assert env.episode.executions == 3
+
+
+def test_stopping_fills_the_mandatory_slots_as_the_expert_does():
+    env = WorkflowEnv("atoms", images=[make_problem()])
+    env.reset(seed=0)
+    _, first, *_ = run_step(env, Step("local_maxima"))
+    _, reward, stopped, _, info = env.step(0)
+    expected = make_problem().evaluate(Workflow((Step("local_maxima"), Step("refine_positions"))))
+    assert stopped and env.episode.workflow == expected.workflow
+    assert info["score"]["value"] == expected.score.value == pytest.approx(first + reward)
+    assert env.episode.executions == env.stats.executions == 2
+
+
+def test_stopping_without_an_answer_leaves_none():
+    env = WorkflowEnv("atoms", images=[make_problem()])
+    env.reset(seed=0)
+    run_step(env, Step("gaussian"))
+    _, reward, stopped, _, _ = env.step(0)
+    assert stopped and reward == 0 and env.episode.executions == 1
+    assert env.episode.trial.failure == "the slot 'detect' is empty"
 
 
 def test_illegal_actions_cannot_go_on_for_ever(env: WorkflowEnv):
@@ -357,7 +387,9 @@ def test_whole_steps_are_legal_where_their_masks_say_so(wrapper, env: WorkflowEn
                 operator_ = draw(mask[: env.rules.actions.first_bin], rng)
                 action = np.array([operator_, *rng.integers(0, wrapped.bins, 5)])
             _, _, stopped, cut_off, info = wrapped.step(action)
-            assert not info["illegal"] and not stopped and not cut_off
+            assert not info["illegal"] and not cut_off
+            if stopped:
+                break
         assert len(env.episode.steps) + env.stats.failures >= 1
 
 
@@ -367,7 +399,7 @@ def test_a_multidiscrete_action_is_the_step_it_names(env: WorkflowEnv):
     number = 1 + env.rules.actions.operators.index("refine_positions")
     assert wrapped.step(np.array([number, 0, 0, 0, 0, 0]))[4]["illegal"]
     wrapped.step(np.array([1 + env.rules.actions.operators.index("local_maxima"), 3, 2, 7, 7, 7]))
-    wrapped.step(np.array([number, 7, 0, 0, 0, 0]))
+    assert wrapped.step(np.array([number, 7, 0, 0, 0, 0]))[2]
     found, refined = env.episode.steps
     grids = env.rules.actions.grids
     assert tuple(found.params.values()) == (
@@ -375,7 +407,6 @@ def test_a_multidiscrete_action_is_the_step_it_names(env: WorkflowEnv):
         grids["local_maxima"][1][2],
     )
     assert refined.params["method"] == "centre_of_mass"  # the last of two, on the last of 8 bins
-    assert wrapped.step(np.zeros(6, int))[2]
 
 
 def test_flat_actions_name_every_operator_at_both_ends_of_its_range(env: WorkflowEnv):

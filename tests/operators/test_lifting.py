@@ -210,22 +210,6 @@ def test_a_task_says_what_it_takes():
         Problem(STACK, Prior(60.0, count=4.0), task).check()
 
 
-@pytest.mark.usefixtures("own")
-def test_the_steps_behind_all_frames_are_essential():
-    @operator(tasks=("atoms",))
-    def strung(frames: Frames[Points]) -> Tracks:
-        """The first point of every frame is one track."""
-        return Tracks(
-            np.array([[0, t, *points.yx[0]] for t, points in enumerate(frames)]), frames.shape
-        )
-
-    whole = Workflow((Step("local_maxima"), *FOUND, Step("strung")))
-    task = replace(tasks["atoms"], takes="frames", expert=whole)
-    problem = Problem(STACK, PRIOR, task)
-    assert problem.task.answer is Tracks
-    assert problem.essential(whole) == Workflow(whole.steps[1:])
-
-
 def test_stacks_of_different_length_are_refused():
     points = FOUND.run(IMAGES[0], PRIOR).get(Points)
     assert points is not None

@@ -19,8 +19,8 @@ from scopegym import device, resources
 from scopegym.artifacts import Frames, Image, Points, State
 from scopegym.cache import Cache
 from scopegym.datasets.simulate_patterns import two_phases
-from scopegym.envs.actions import Actions
 from scopegym.envs.episode import Episode, Rules
+from scopegym.envs.grammar import Grammar, Slot
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
@@ -267,7 +267,7 @@ def test_compiled_code_that_does_not_end_is_stopped():
 @pytest.mark.usefixtures("plugin")
 def test_so_it_is_in_an_episode():
     problem = Problem(IMAGE, PRIOR, tasks["atoms"], limits=Limits(seconds=1.0))
-    rules = Rules(Actions(("endless",)), 3)
+    rules = Rules(Grammar.of([Slot("only", ("endless",))]), 3)
     episode = Episode.start(problem, rules)
     for action in rules.actions.encode(Step("endless")):
         episode = episode.play(action)

@@ -45,7 +45,7 @@ __all__ = ["SUFFIXES", "load", "microscopes", "named", "plain", "read", "tiff"]
 
 #: The suffixes that can be read.
 SUFFIXES = tuple(sorted(FORMATS))
-#: How much the two sides of a pixel may differ and still count as square.
+#: Largest relative difference of the two sides of a square pixel.
 SQUARE = 0.02
 #: Most bytes of a sidecar.
 MAX_SIDECAR = 1_000_000
@@ -126,7 +126,7 @@ def _address(path: Path, dataset: str | None) -> tuple[Path, str | None]:
 
 
 def _mode(path: Path) -> int:
-    """The kind of a file; 0 where there is none. A FIFO or a device is not opened for that."""
+    """The kind of a file, 0 if there is none. Does not open a FIFO or a device."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the libraries: what goes wrong is said once, by the error."""
+    """Silence the libraries: an error is reported once, by this package."""
     loggers = [logging.getLogger(name) for name in ("tifffile", "imageio_ffmpeg")]
     for logger in loggers:
         logger.disabled = True
@@ -195,7 +195,7 @@ def _check_real(dtype: np.dtype[Any], path: Path) -> None:
 
 
 def _numbers(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
-    """The array, grey and real; a last axis of 3 or 4 is taken for the colours of a picture."""
+    """The array, grey and real. A last axis of 3 or 4 is an axis of colours."""
     _check_real(pixels.dtype, path)
     in_colour = pixels.ndim in (3, 4) and pixels.shape[-1] in (3, 4)
     return grey(pixels, path) if in_colour and min(pixels.shape[-3:-1]) > 4 else pixels
@@ -214,7 +214,7 @@ def _square(calibration: Calibration | None, path: Path) -> float | None:
 
 
 def _sidecar(path: Path, shape: tuple[int, ...]) -> Calibration | None:
-    """What ``image.json`` beside ``image.*`` states, at any depth."""
+    """The values in ``image.json`` beside ``image.*``, at any depth."""
     beside = path.with_suffix(".json")
     mode = _mode(beside)
     if not mode or len(shape) < 2 or 0 in shape:

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: the registry, the bounds and the calibrations."""
+"""Common parts of all readers: registry, limits and calibrations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scopegym.errors import ScopegymError
 from scopegym.limits import available_bytes
 from scopegym.units import NANOMETRES, parse_length
 
-#: Largest pixel [nm] taken for a calibration where the file does not say that it is one.
+#: Largest pixel size [nm] that is used from a file without an explicit calibration.
 PLAUSIBLE_NM = 1e4
-#: Characters of a name or value from a file that a message repeats.
+#: Largest number of characters that a message repeats from a file.
 SHOWN = 80
 #: Bytes of a pixel as float32. ``normalized`` holds one frame sorted and one as its result.
 FLOAT, FLOAT_FRAMES = 4, 2
@@ -28,7 +28,7 @@ _LENGTHS = {unit: size for unit, size in NANOMETRES.items() if unit != "inch"}
 
 
 class Calibration(NamedTuple):
-    """The size of a pixel [nm] along both axes, and what states it."""
+    """The size of a pixel [nm] along both axes, and its source."""
 
     y_nm: float
     x_nm: float
@@ -58,7 +58,7 @@ FORMATS: dict[str, Format] = {}
 
 
 def reader(label: str, *suffixes: str, named: bool = False) -> Callable[..., Any]:
-    """Register a reader; one whose files hold ``named`` arrays also takes the name wanted."""
+    """Register a reader. A reader of ``named`` arrays also takes the name of an array."""
 
     def register(function: Callable[..., Content]) -> Callable[..., Content]:
         FORMATS.update(dict.fromkeys(suffixes, Format(label, function, named)))
@@ -71,7 +71,7 @@ def reader(label: str, *suffixes: str, named: bool = False) -> Callable[..., Any
 
 
 def shown(value: object) -> str:
-    """A name or value from a file, cut to what a message can hold."""
+    """A name or value from a file, shortened for a message."""
     text = str(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
@@ -80,7 +80,7 @@ def shown(value: object) -> str:
 
 
 def bounded(path: Path, shape: Iterable[int], itemsize: int, free: int | None = None) -> None:
-    """Refuse an array that does not fit into the memory that is free, with what follows from it.
+    """Refuse an array that needs more memory than is free, including that of its processing.
 
     That is the array as it is stored, the array in float32, and two more frames in float32. Of a
     stack that is read frame by frame, give the shape of one frame.
@@ -99,7 +99,7 @@ def bounded(path: Path, shape: Iterable[int], itemsize: int, free: int | None = 
 
 
 def cut_short(path: Path, declared: int, held: int, unit: str = "frames") -> ScopegymError:
-    """The error for a file that holds less than it declares."""
+    """The error for a file that is shorter than it declares."""
     return ScopegymError(
         f"'{path.name}' declares {declared} {unit} and holds {held}; it is cut short, "
         "copy it again or save what is there as a new file."
@@ -119,7 +119,7 @@ def calibration(source: str, y: tuple[Any, Any], x: tuple[Any, Any]) -> Calibrat
 
 
 def first(finders: Iterable[Callable[..., Calibration | None]], of: Any) -> Calibration | None:
-    """The first calibration found; whatever one raises that is absent or damaged."""
+    """The first calibration that can be read; errors of the others are ignored."""
     for find in finders:
         with suppress(Exception):
             if found := find(of):
@@ -133,7 +133,7 @@ def plausible(found: Calibration | None) -> Calibration | None:
 
 
 def as_text(value: Any) -> str:
-    """The value as text, decoded where it is bytes."""
+    """The value as text; bytes are decoded."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -183,7 +183,7 @@ def grey(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 def imageio() -> Any:
-    """The library without its types, which lack some of the plug-ins."""
+    """The library as Any, because its types lack some of the plug-ins."""
     import imageio.v3
 
     return imageio.v3

@@ -1,4 +1,4 @@
-"""Stacks and videos: a reader says how to open the file, the frames are read when asked for."""
+"""Stacks and videos: a reader opens the file, and frames are read one by one on demand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], dtype: DTypeLike, opener: Opener) -> Stored:
-        """The same from loosely typed values."""
+        """The same, from values of other types."""
         return cls(tuple(map(int, shape)), np.dtype(dtype), opener)
 
 
@@ -149,7 +149,7 @@ def is_stack(shape: tuple[int, ...]) -> bool:
 def from_blocks(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
 ) -> Iterator[Callable[[int], NDArray[Any]]]:
-    """Frames that lie one after the other in the file, from this byte on."""
+    """Frames that are stored one after the other, from this byte on."""
     size = math.prod(shape[1:])
     with path.open("rb") as stream:
 

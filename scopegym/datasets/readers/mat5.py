@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: Most arrays and other elements of one file.
+#: Largest number of elements of one file.
 MAX_ELEMENTS = 100_000
 #: Bytes that hold the flags, the shape and the name of an array.
 _HEAD = 4096
-#: Most bytes that one byte can unfold to under deflate.
+#: Largest number of bytes from one compressed byte (deflate).
 _UNFOLDS = 1032
 _MATRIX, _COMPRESSED = 14, 15
 #: How values are stored, by the type of their element; version 4 counts in its own order.
@@ -140,7 +140,7 @@ def _array(
 
 
 def _tag(content: bytes, at: int, order: str) -> _Tag:
-    """The tag of an element, whose content begins behind it and is padded to 8 bytes."""
+    """The tag of an element. The content follows it and is padded to 8 bytes."""
     kind, size = struct.unpack_from(f"{order}II", content, at)
     if kind >> 16:  # up to 4 bytes of content stand in the tag itself
         if kind >> 16 > 4:

@@ -26,7 +26,7 @@ def _read_ser(path: Path) -> Content:
 
     class Series(ser.fileSER):
         def _read_emi(self) -> None:
-            """Leave the .emi file beside the series alone: it is not the file that was given."""
+            """Do not read the .emi file beside the series: the user did not give it."""
 
     size = path.stat().st_size
     with Series(path) as file:

@@ -37,13 +37,13 @@ from scopegym.errors import ScopegymError, unknown
 #: How the axes of a stack are stored: frames first; frames last, as Velox does; or as MATLAB does,
 #: which stores columns before rows.
 Order = Literal["first", "last", "matlab"]
-#: Smallest side [px] of what counts as an image among the arrays of one file.
+#: Smallest side [px] of an image among the arrays of one file.
 MIN_SIDE = 16
-#: Most names that a message lists.
+#: Largest number of names in a message.
 LISTED = 5
-#: Most bytes of the text or the axis beside an image.
+#: Largest number of bytes of a text or an axis beside an image.
 MAX_BESIDE = 2**26
-#: How a heap of texts of varying length begins, in version 1.
+#: First bytes of a heap of variable-length texts, version 1.
 _HEAP = b"GCOL\x01\0\0\0"
 #: Where Velox keeps its images [H, W, T].
 _VELOX = re.compile(r"Data/Image/[^/]+/Data")
@@ -53,7 +53,7 @@ ATOMAGINED_TRUTH = "haadf/peak_map_clean"
 
 
 def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]], wanted: str | None) -> str:
-    """The name of the array that was asked for, or of the largest image."""
+    """The name of the requested array, or of the largest image."""
     if wanted is not None:
         if wanted.strip("/") not in shapes:
             near = get_close_matches(wanted, shapes, LISTED, 0)
@@ -110,7 +110,7 @@ def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Conte
 
 
 def _check_heaps(path: Path) -> None:
-    """Raise ValueError where a heap of texts is damaged: the library would search it for ever.
+    """Raise ValueError if a heap of texts is damaged: the library would search it without end.
 
     A heap holds objects of index, size and content one after the other; the last one, of index 0,
     is what is free (HDF5 File Format Specification, III.E "Global Heap").
@@ -129,7 +129,7 @@ def _check_heaps(path: Path) -> None:
 
 
 def _elsewhere(node: Any, path: Path) -> ScopegymError | None:
-    """The error for a dataset whose values lie in another file."""
+    """The error for a dataset with values in another file."""
     if node.is_virtual:
         layout = node.id.get_create_plist()
         other = layout.get_virtual_filename(0) if layout.get_virtual_count() else ""
@@ -148,7 +148,7 @@ def _outside(name: str, path: Path, other: str) -> ScopegymError:
 
 
 def _link(group: Any, name: str) -> int | None:
-    """The kind of a link, which is not followed; None where there is none."""
+    """The kind of a link, None if there is none. The link is not followed."""
     import h5py
 
     if not isinstance(group, h5py.Group) or not group.id.links.exists(name.encode()):
@@ -159,7 +159,7 @@ def _link(group: Any, name: str) -> int | None:
 def _check_here(
     file: Any, path: Path, elsewhere: Mapping[str, ScopegymError], dataset: str | None
 ) -> None:
-    """Refuse a file with datasets elsewhere, or the link to elsewhere that was asked for."""
+    """Refuse a file whose datasets, or whose requested array, are in another file."""
     import h5py
 
     wanted = (dataset or "").strip("/")
@@ -178,7 +178,7 @@ def _check_here(
 
 
 def _beside(group: Any, name: str) -> Any:
-    """The dataset of that name that the file itself holds; None where there is none.
+    """The dataset of that name in the file itself, None if there is none.
 
     Links by name are not followed: they can lead into other files.
     """
@@ -224,14 +224,14 @@ def _nodes(path: Path, name: str, order: Order) -> Iterator[Callable[[int], NDAr
 
 
 def _stored(node: Any, path: Path) -> NDArray[Any]:
-    """The values of a dataset, all of which must have been written."""
+    """The values of a dataset. Raises an error if a part was never written."""
     bounded(path, node.shape, node.dtype.itemsize)
     _check_written(node, path)
     return node[...]
 
 
 def _check_written(node: Any, path: Path) -> None:
-    """Refuse a dataset of which a part was never written, and blocks that memory cannot hold."""
+    """Refuse a dataset with a part that was never written, and blocks larger than the memory."""
     itemsize = node.dtype.itemsize
     if node.chunks:
         bounded(path, node.chunks, itemsize)

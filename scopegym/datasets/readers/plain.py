@@ -17,7 +17,7 @@ from scopegym.datasets.readers.base import Content, bounded, cut_short, grey, im
 from scopegym.datasets.readers.frames import Stored, in_order, is_stack
 from scopegym.errors import ScopegymError
 
-#: Most values that one byte of a JPEG can hold: a block of 64 takes a bit; as much again to spare.
+#: Largest number of values from one byte of a JPEG: a block of 64 takes one bit, times two.
 JPEG_UNFOLDS = 1024
 #: The first boxes of a QuickTime or MP4 file.
 _BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
@@ -95,7 +95,7 @@ def _read_video(path: Path) -> Content:
 def _decoding(
     path: Path, container: str
 ) -> Iterator[tuple[Mapping[str, Any], Iterator[NDArray[Any]]]]:
-    """What ffmpeg says of a video, and its frames ``[H, W]``, which must be grey."""
+    """The metadata of a video from ffmpeg, and its frames ``[H, W]``, which must be grey."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
     # A play list under the name of a video would make ffmpeg read the files that it lists.
@@ -113,7 +113,7 @@ def _decoding(
 
 
 def _container(path: Path) -> str:
-    """The container by its first bytes, when all of its boxes lie inside the file."""
+    """The container by its first bytes. All of its boxes must lie inside the file."""
     size, end = path.stat().st_size, 0
     with path.open("rb") as stream:
         head = stream.read(12)

@@ -33,9 +33,9 @@ from scopegym.errors import ScopegymError
 
 #: OME, Micro-Manager and NDTiff files can name further files to read.
 ALONE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
-#: Most pages of one file.
+#: Largest number of pages of one file.
 MAX_PAGES = 200_000
-#: Most bytes that one stored byte can unfold to, by the code of the compression. Deflate: 258
+#: Largest number of bytes from one stored byte, by the code of the compression. Deflate: 258
 #: bytes from 2 bits. LZW: strings of up to 3839 bytes from 12 bits. PackBits: 128 bytes from 2.
 #: JPEG: a block of 64 values from one bit, and as much again to spare.
 UNFOLDS = {1: 1, 5: 2560, 7: 1024, 8: 1032, 32773: 64, 32946: 1032}
@@ -69,7 +69,7 @@ def _read_tiff(path: Path) -> Content:
 
 
 def _frames(file: Any, series: Any, path: Path) -> Opener | None:
-    """How to read the frames of a stack one by one; None for what is no stack of whole pages."""
+    """A reader of single frames of a stack; None if the file is no stack of whole pages."""
     shape = tuple(map(int, series.shape))
     if not (series.axes.endswith(("YX", "YXS")) and is_stack(shape)):
         return None
@@ -103,7 +103,7 @@ def _pages(path: Path, number: int) -> Iterator[Callable[[int], NDArray[Any]]]:
 
 
 def _check_chain(file: Any, path: Path) -> None:
-    """Follow the pages from the first to the last; tifffile stops without a word at a bad one."""
+    """Follow the pages from the first to the last: tifffile stops at a bad one silently."""
     handle, form = file.filehandle, file.tiff
     handle.seek(form.offsetsize if form.offsetsize == 8 else 4)
     seen: set[int] = set()
@@ -120,7 +120,7 @@ def _check_chain(file: Any, path: Path) -> None:
 
 
 def _check_pages(file: Any, series: Any, path: Path) -> None:
-    """Refuse what tifffile fills with zeros or leaves out: missing strips and pages."""
+    """Refuse missing strips and pages, which tifffile fills with zeros or leaves out."""
     size, pages = file.filehandle.size, series.pages
     keyframe, stored = series.keyframe, 0
     in_one_block = len(pages) == 1 and series.size > keyframe.size
@@ -141,7 +141,7 @@ def _check_pages(file: Any, series: Any, path: Path) -> None:
 
 
 def _check_strips(page: Any, keyframe: Any, size: int, what: str) -> int:
-    """The bytes that a page takes in the file, which must be able to hold its pixels."""
+    """The number of bytes of a page in the file. Raises an error if its pixels cannot fit in."""
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     whole = len(places) == 1 and keyframe.is_contiguous
     expected = 1 if whole else math.prod(keyframe.chunked)
@@ -181,7 +181,7 @@ def _declared(file: Any, keyframe: Any) -> int:
 
 
 def _by_pillow(path: Path, series: Any) -> NDArray[Any]:
-    """The pages by Pillow, which has LZW and JPEG; for those tifffile needs a further library."""
+    """The pages, read with Pillow: tifffile needs a further library for LZW and JPEG."""
     with imageio().imopen(path, "r", plugin="pillow", extension=".tif") as file:
         pages = [file.read(index=page.index) for page in series.pages]
     if any(page.shape[:2] != series.keyframe.shape[:2] for page in pages):

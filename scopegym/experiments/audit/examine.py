@@ -23,10 +23,10 @@ from scopegym.rewards.base import Reward, Score
 from scopegym.workers import one_thread
 from scopegym.workflow import Workflow
 
-#: The stream that problems are drawn from: no training, validation or benchmark uses it.
+#: Seed of the problems, different from those of training, validation and benchmark.
 STREAM = 7001
-#: Of the number of random workflows on the problem itself: how many are tried where the image or
-#: what is expected of it is wrong, and how many an optimiser may try that is paid for being wrong.
+#: Numbers of workflows, as shares of those on the problem itself: with a wrong image or prior, and
+#: for the optimiser of reward minus truth.
 MISLED, HUNTED = 0.2, 0.6
 NOISE, OPTIMISER = "image replaced by noise", "an optimiser of reward minus truth"
 #: With a wrong pixel size the problem itself is wrong. Such answers are reported but not scored:
@@ -36,8 +36,8 @@ TOLD = tuple(f"workflows given a pixel size wrong by {100 * error:.0f} %" for er
 
 @dataclass(frozen=True)
 class Judged:
-    """What a reward says of one answer: ``value``, ``terms`` as goodnesses 0..1, the ``truth``, and
-    the workflow that gave it, where one did. ``seconds`` are those of operators and reward."""
+    """The score of one answer: ``value``, ``terms`` as goodnesses 0..1, the ``truth``, and its
+    workflow if it has one. ``seconds`` are those of operators and reward."""
 
     value: float
     terms: Mapping[str, float]
@@ -48,8 +48,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Attack:
-    """A wrong answer: the ``number``-th of its kind. ``wrong`` is False where it turned out
-    mostly right."""
+    """The ``number``-th answer of an adversary. ``wrong`` is False if it is mostly right."""
 
     name: str
     number: int
@@ -59,9 +58,9 @@ class Attack:
 
 @dataclass(frozen=True)
 class Examined:
-    """All that was found on one problem: what the true answer scores, what workflows and what
-    wrong answers do. ``noise`` is the image's standard deviation of white noise over its range,
-    None where it is not known."""
+    """The results for one problem: the scores of the true answer (``honest``), of workflows and of
+    wrong answers. ``noise`` is the standard deviation of the white noise as a share of the image's
+    range, None if unknown."""
 
     index: int
     name: str
@@ -73,7 +72,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Job:
-    """What is examined; it travels to the workers."""
+    """The task and reward to examine; it is sent to the workers."""
 
     task: str
     reward: Reward
@@ -82,27 +81,27 @@ class Job:
     plugins: tuple[PluginFile, ...] = ()
 
     def problem(self, index: int) -> Problem:
-        """The problem of this number, the same wherever it is drawn."""
+        """The problem of this number, the same in every process."""
         rng = np.random.default_rng([STREAM, self.seed, index])
         problem = tasks[self.task].sample(rng)
         return replace(problem, reward=self.reward)
 
     def rng(self, index: int, what: int) -> np.random.Generator:
-        """The chance behind one part of an examination."""
+        """The random generator of one part of an examination."""
         return np.random.default_rng([STREAM, self.seed, index, what])
 
 
 class Examiner:
-    """Examines problems; lives in a worker."""
+    """Examines problems in a worker."""
 
     def __init__(self, job: Job) -> None:
         one_thread()
         self.job = job
 
     def examine(self, index: int) -> Examined:
-        """Everything about one problem."""
+        """The examination of one problem."""
         problem = self.job.problem(index)
-        problem.evaluate(problem.task.expert)  # what is computed once per image is no one's cost
+        problem.evaluate(problem.task.expert)  # fills the cache of what is computed once per image
         tried = tuple(self._tried(problem, index))
         return Examined(
             index,
@@ -120,14 +119,14 @@ class Examiner:
 
 
 def true_answer(problem: Problem) -> Artifact:
-    """The truth, which every problem of an audit has."""
+    """The truth; every problem of an audit has one."""
     truth = problem.micrograph.truth
     assert truth is not None
     return truth
 
 
 def judged_answer(problem: Problem, answer: Artifact) -> Judged:
-    """The score of an answer that no workflow gave."""
+    """The score of an answer without a workflow."""
     score = problem.judge(State.start(problem.source).with_artifact(answer))
     return Judged(score.value, _terms(problem, score), truth_of(problem, answer))
 
@@ -145,7 +144,7 @@ def judged(problem: Problem, trial: Trial, truth: Problem | None = None) -> Judg
 
 
 def truth_of(problem: Problem, answer: Artifact | None) -> float:
-    """Agreement of an answer with the truth, 0 without a truth: noise has none."""
+    """Agreement of an answer with the truth; 0 without a truth, as in noise."""
     truth = problem.micrograph.truth
     if answer is None or truth is None:
         return 0.0
@@ -161,8 +160,8 @@ def _terms(problem: Problem, score: Score) -> dict[str, float]:
 
 
 def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> Iterator[Attack]:
-    """Every adversary's answers; the best that is found where the image or the expectation is
-    wrong; and the best wrong answer of an optimiser and of the workflows tried before it."""
+    """The answers of every adversary, the best answers to a wrong image or prior, and the best
+    wrong answer of the optimiser and of the workflows tried before it."""
     truth = true_answer(problem)
     limit = described(truth).wrong_below(truth)
     for entry in against(problem, truth):
@@ -179,7 +178,7 @@ def attacks(job: Job, problem: Problem, index: int, tried: Sequence[Judged]) -> 
 
 
 def wrong_answers(job: Job, problem: Problem, index: int, name: str) -> Iterator[Artifact]:
-    """The answers of one adversary on one problem, the same wherever they are made."""
+    """The answers of one adversary on one problem, the same in every process."""
     truth = true_answer(problem)
     entries = against(problem, truth)
     number = [entry.name for entry in entries].index(name)
@@ -209,7 +208,7 @@ def misled(
 
 
 def _best_wrong(found: Sequence[Judged], limit: float) -> Judged:
-    """The wrong answer of highest value; where none is wrong, the right one of highest value."""
+    """The wrong answer of highest value; if none is wrong, the right one of highest value."""
     return max(found, key=lambda one: (one.truth < limit, one.value))
 
 
@@ -217,7 +216,7 @@ class Fooling(Problem):
     """Maximises reward minus truth, to find reward hacks."""
 
     def judge(self, state: State) -> Score:
-        """The reward minus the truth, mapped to 0..1; terms stay what they are."""
+        """The reward minus the truth, mapped to 0..1; terms do not change."""
         score = super().judge(state)
         truth = truth_of(self, state.get(self.task.answer))
         return Score(score.terms, (1 + score.value - truth) / 2)

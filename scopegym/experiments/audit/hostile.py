@@ -24,13 +24,13 @@ from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
 from scopegym.rewards.base import Term
 
-#: Problems on which a reward has to behave.
+#: Number of problems on which the contract of a reward is checked.
 PROBED = 3
-#: What one call of one term may take.
+#: Limits of one call of one term.
 LIMITS = Limits(seconds=5.0)
 
 
-#: What is asked of every term, and what is said where it holds.
+#: Questions about every term, and the answer if all is well.
 ASKED = {
     "ends in time": f"No call took longer than {LIMITS.seconds:g} s.",
     "raises nothing": "No call raised an error.",
@@ -43,7 +43,7 @@ ASKED = {
 
 
 class _Watch:
-    """Whether access to the truth is monitored now, and whether it happened."""
+    """True while access to the truth is monitored, and whether it happened."""
 
     armed = False
     asked = False
@@ -59,7 +59,7 @@ class Watched(Micrograph):
 
 
 class Misbehaved(Exception):  # noqa: N818 - an outcome, not a mistake of ours
-    """A call of a term went wrong: which question it fails, and how."""
+    """A call of a term failed: the question, and the reason."""
 
     def __init__(self, question: str, how: str) -> None:
         super().__init__(how)
@@ -103,7 +103,7 @@ def states(job: Job, problem: Problem, index: int) -> Iterator[State]:
 def _complaints(
     term: Term, cases: Sequence[tuple[Problem, Sequence[State]]]
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with a term's values; raises Misbehaved where a call itself goes wrong."""
+    """Faults of a term's values. Raises Misbehaved if a call fails."""
     values = []
     for problem, answers in cases:
         for number, state in enumerate(answers):
@@ -126,14 +126,14 @@ def _complaints(
 
 
 def arguments(term: Term, state: State, prior: Prior) -> list[Any] | None:
-    """What a term is given, None where there is nothing to judge."""
+    """The inputs of a term, None if one is missing."""
     given = [prior if kind is Prior else state.get(kind) for kind in term.inputs]
     return None if any(one is None or getattr(one, "empty", False) for one in given) else given
 
 
 def call(term: Term, problem: Problem, given: Sequence[Any]) -> float:
-    """The value of one call. Raises Misbehaved where the term asks for the truth of the problem,
-    hangs, fails, or mutates what it is given."""
+    """The value of one call. Raises Misbehaved if the term asks for the truth of the problem,
+    exceeds a limit, fails, or changes its inputs."""
     before = _fingerprint(given)
     start = time.perf_counter()
     failure = None
@@ -157,7 +157,7 @@ def call(term: Term, problem: Problem, given: Sequence[Any]) -> float:
 
 
 def _failure(error: Exception) -> Misbehaved:
-    """What an error that ended a call says of the term."""
+    """The fault that an error of a call shows."""
     if isinstance(error, LimitExceededError):
         return _slow(LIMITS.seconds)
     if isinstance(error, MemoryError):
@@ -177,7 +177,7 @@ def _said(error: Exception) -> str:
 
 
 def _fingerprint(given: Sequence[Any]) -> str:
-    """Hash of all that a term was given, whatever its key says."""
+    """Hash of the content of a term's inputs, not of their keys."""
     parts: list[str] = []
     for one in given:
         content = vars(one) if isinstance(one, Artifact) else {"prior": repr(one)}

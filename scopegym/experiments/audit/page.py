@@ -1,4 +1,4 @@
-"""The page of an audit: the verdict, the figures behind it, and the worst cases as pictures."""
+"""The page of an audit: verdict, statistics, and pictures of the worst cases."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from scopegym.experiments.templates import render
 from scopegym.rewards.base import registry as terms
 from scopegym.workflow import Workflow
 
-#: Points in the scatter plot; more would hide each other.
+#: Largest number of points in the scatter plot, so that they do not overlap.
 SCATTERED = 1500
-#: Problems of greatest regret that are shown.
+#: Number of problems shown, those of largest regret.
 REGRETTED = 3
-#: Side of a picture [inches], and its resolution: enough to see single columns, and small.
+#: Side [inches] and resolution of a picture: single columns are visible, and the file is small.
 INCHES, DPI = 3.0, 110
 
 
 def write_page(job: Job, plain: dict[str, Any], examined: Sequence[Examined], path: Path) -> None:
-    """Write the report: one HTML file that loads nothing from anywhere."""
+    """Write the report: one HTML file that needs no network."""
     content = {
         "audit": plain,
         "scatter": scatter(job, examined),
@@ -55,7 +55,7 @@ def _rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def scatter(job: Job, examined: Sequence[Examined]) -> dict[str, list[tuple[float, float]]]:
-    """Truth and value of workflows drawn from all, and of those with the highest reward."""
+    """Truth and value of a random part of the workflows, and of those with the highest reward."""
     every = [(judged.truth, judged.value) for one in examined for judged in one.tried]
     rng = np.random.default_rng(job.seed)
     drawn = rng.permutation(len(every))[:SCATTERED]
@@ -105,7 +105,7 @@ def _wrong_pictures(
 
 
 def shown(job: Job, one: Examined, attack: Attack) -> tuple[Problem, Artifact | None]:
-    """The problem and the wrong answer of an attack, made again."""
+    """The problem and the wrong answer of an attack, computed again."""
     problem = job.problem(one.index)
     workflow = attack.judged.workflow
     if workflow is None:
@@ -118,14 +118,14 @@ def shown(job: Job, one: Examined, attack: Attack) -> tuple[Problem, Artifact | 
 
 
 def _answer(problem: Problem, workflow: Workflow) -> Artifact | None:
-    """What a workflow answers, None where it fails or answers nothing."""
+    """The answer of a workflow, None if it fails or has none."""
     if problem.evaluate(workflow).failure is not None:
         return None
     return problem.run(workflow).get(problem.task.answer)
 
 
 def _regret_pictures(job: Job, examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
-    """Where the highest reward chose worst: its workflow, and the one nearest to the truth."""
+    """Problems of largest regret: the workflow of highest reward, and that of highest truth."""
 
     def regret(one: Examined) -> float:
         return max(judged.truth for judged in one.tried) - chosen_of(one).truth

@@ -25,25 +25,26 @@ from scopegym.version import __version__
 from scopegym.workers import Backend, WorkerDied, map_unordered
 from scopegym.workers.pool import CALL_SECONDS, EXECUTION_SECONDS
 
-#: What an audit writes.
+#: Files of an audit.
 FILES = ("audit.json", "audit.md", "workflows.parquet", "attacks.parquet", "report.html")
 #: Problems examined, and random workflows tried on each of them.
 PROBLEMS, WORKFLOWS = 60, 60
 #: Groups of equal size that the problems are divided into by their noise.
 LEVELS = 4
-#: Share of the problems, the worst ones, that an adversary may do better on than allowed, as for
-#: the regret: some fields hold a handful of columns only, where chance gets far.
+#: Share of the problems on which an adversary may score more than allowed, as for the regret. Some
+#: fields hold only a few columns, so that random positions are nearly right.
 EXEMPT = 0.1
 
 
 @dataclass(frozen=True)
 class Standard:
-    """What a reward has to reach.
+    """The thresholds of an audit.
 
     ``tau``: Kendall's rank correlation with the truth over random workflows, median over problems.
     ``regret_median`` and ``regret_90``: by how much the truth of the workflow with the highest
     reward falls short of the best, median and 90th percentile over problems. ``margin``: by how
-    much the true answer beats every wrong one, but for a share of ``EXEMPT`` of the problems.
+    much the true answer's score exceeds that of every wrong one, except on a share of ``EXEMPT`` of
+    the problems.
     ``seconds``: the 95th percentile of the cost of one evaluation.
     """
 
@@ -70,12 +71,16 @@ def audit(
     plugins: Sequence[Path | PluginFile] = (),
     on_problem: Callable[[Examined], None] | None = None,
 ) -> dict[str, Any]:
-    """Audit a task's reward, or another one for this task, and write what was found.
+    """Audit a task's reward, or another one for this task, and write the results.
 
-    Problems are drawn from the task's sampler, which knows the truth. ``audit.json`` holds what is
-    returned, ``workflows.parquet`` and ``attacks.parquet`` every single figure, ``audit.md`` the
-    table for a page, ``report.html`` all of it with pictures of the worst cases. Raises
-    ScopegymError on bad input.
+    Problems are drawn from the task's sampler, which knows the truth. Files:
+
+    - ``audit.json``: the returned values,
+    - ``workflows.parquet`` and ``attacks.parquet``: a row per answer,
+    - ``audit.md``: the verdict as a table,
+    - ``report.html``: all results, with pictures of the worst cases.
+
+    Raises ScopegymError on bad input.
     """
     from scopegym.experiments.audit.page import write_page
 
@@ -84,7 +89,7 @@ def audit(
     output.claim(FILES)
     lines = probe(job)
     examined: list[Examined] = []
-    if all(line.passed for line in lines):  # figures of a reward that misbehaves mean nothing
+    if all(line.passed for line in lines):  # else figures mean nothing
         examined = sorted(_spread(job, problems, workers, backend, on_problem), key=_index)
     plain = {**_heading(job, len(examined)), **figures(job.reward, examined)}
     verdict = [*judgements(plain), *lines] if examined else lines
@@ -142,7 +147,7 @@ def _heading(job: Job, problems: int) -> dict[str, Any]:
 
 
 def figures(reward: Reward, examined: Sequence[Examined]) -> dict[str, Any]:
-    """All figures of an audit as plain values; empty where nothing was examined."""
+    """All statistics of an audit as plain values; empty if no problem was examined."""
     if not examined:
         return {}
     return {
@@ -162,11 +167,11 @@ Value = Callable[[Judged], float]
 
 
 def agreement_of(examined: Sequence[Examined], value: Value) -> dict[str, float | None]:
-    """Agreement of a value with the truth on these problems."""
+    """Rank correlation of a value with the truth, and regret, over these problems."""
     from scipy.stats import kendalltau, spearmanr
 
     pairs = [_pairs(one, value) for one in examined]
-    # Where all workflows are equally right there is no order to get right.
+    # If all workflows are equally right, there is no order to compare.
     told = [(v, t) for v, t in pairs if np.ptp(t) > 0]
     taus = [kendalltau(v, t).statistic if np.ptp(v) > 0 else 0.0 for v, t in told]
     rhos = [spearmanr(v, t).statistic if np.ptp(v) > 0 else 0.0 for v, t in told]
@@ -197,7 +202,7 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def by_noise(examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
-    """The same figures for groups of equal noise, the quietest first."""
+    """The same statistics for groups of similar noise, in ascending order."""
     known = [(one.noise, one.index, one) for one in examined if one.noise is not None]
     ranked = [one for _, _, one in sorted(known, key=lambda row: row[:2])]
     size = -(-len(ranked) // LEVELS)
@@ -211,7 +216,7 @@ def by_noise(examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
 
 
 def by_term(reward: Reward, examined: Sequence[Examined]) -> Iterator[dict[str, Any]]:
-    """Agreement of every term alone with the truth, and what is lost without the term."""
+    """Agreement of each term alone with the truth, and of the reward without this term."""
     names = list(reward.weights)
     for name in names:
         alone = agreement_of(examined, partial(_term, name))
@@ -246,7 +251,7 @@ def _combined(reward: Reward, judged: Judged) -> float:
 
 
 def margins(examined: Sequence[Examined], value: Value) -> list[dict[str, Any]]:
-    """By how much the true answer beats each adversary's best wrong one, over the problems."""
+    """The score of the true answer minus that of each adversary's best wrong answer."""
     found: dict[str, list[tuple[float, int]]] = {}
     right: dict[str, int] = {}
     for one in examined:
@@ -273,7 +278,7 @@ def margins(examined: Sequence[Examined], value: Value) -> list[dict[str, Any]]:
 
 
 def strongest(attacks: Iterable[Attack], value: Value) -> dict[str, Attack | None]:
-    """Each adversary's wrong answer of highest value; None where all were mostly right."""
+    """The wrong answer of highest value of each adversary; None if all its answers were right."""
     best: dict[str, Attack | None] = {}
     for attack in attacks:
         former = best.setdefault(attack.name, None)
@@ -298,7 +303,7 @@ def cost(examined: Sequence[Examined]) -> dict[str, float]:
 
 
 def judgements(plain: dict[str, Any]) -> Iterator[Line]:
-    """The lines of the verdict that follow from figures."""
+    """The lines of the verdict on the statistics."""
     overall, spent = plain["overall"], plain["cost"]
     tau = overall["kendall"]
     yield Line(
@@ -337,14 +342,14 @@ def judgements(plain: dict[str, Any]) -> Iterator[Line]:
 
 
 def summary(plain: dict[str, Any]) -> list[str]:
-    """The verdict in lines for a terminal."""
+    """The verdict, line by line."""
     lines = [
         f"{'pass' if line['passed'] else 'FAIL'}  {line['name']}{_figure(line)}: {line['text']}"
         for line in plain["verdict"]
     ]
     if not plain["problems"]:
         lines.append(
-            "No problem was examined, because numbers of a reward that misbehaves mean nothing."
+            "No problem was examined: statistics of a reward that breaks its contract mean nothing."
         )
     verdict = "passes" if plain["passed"] else "does NOT pass"
     return [*lines, f"{plain['reward']['name']} {verdict} its audit for {plain['task']}."]
@@ -370,7 +375,7 @@ def markdown(plain: dict[str, Any]) -> str:
 
 
 def write_tables(examined: Sequence[Examined], folder: Path) -> None:
-    """``workflows.parquet`` and ``attacks.parquet``: a row for every answer judged."""
+    """Write ``workflows.parquet`` and ``attacks.parquet``, with a row for every answer."""
     import pandas as pd
 
     def row(one: Examined, judged: Judged) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figures of a benchmark's page as plain numbers: where lines, points and labels go [px]."""
+"""Charts of a benchmark as plain numbers: positions of lines, points and labels [px]."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from scopegym.experiments.benchmark.standings import SPLIT
 #: Size of a chart with lines, and of a row in a chart with one row per agent [px].
 WIDTH, HEIGHT, ROW = 560, 330, 30
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
-#: Room for the names and for the figures of rows [px].
+#: Widths of the names and of the values of rows [px].
 NAMES, FIGURES, TOTALS = 150, 168, 72
-#: Colours of agents, by number, in the page's style; the expert is grey, the policy the first.
+#: Number of colours in the page's style. The expert is grey, number 0; the policy is number 1.
 COLOURS = 8
-#: A chart is at least this tall in its own units: less would be noise enlarged.
+#: Least range of values of a chart. A smaller one would enlarge noise.
 LEAST_SPAN = 0.05
 
 
 class Axis(NamedTuple):
-    """Where values go, and which of them are labelled."""
+    """An axis: title, labelled values, and the position of a value [px]."""
 
     title: str
     ticks: list[tuple[float, str]]
@@ -40,30 +40,30 @@ class Axis(NamedTuple):
 
 
 def colours(agents: Sequence[str]) -> dict[str, int]:
-    """A colour's number for each agent, the same in all that regimes make of it."""
+    """The colour's number of each agent, the same in all regimes."""
     others = [name for name in agents if name not in (EXPERT, POLICY)]
     numbered = {EXPERT: 0, POLICY: 1}
     return numbered | {name: 2 + i % (COLOURS - 2) for i, name in enumerate(others)}
 
 
 def base(agent: str) -> str:
-    """The agent that a regime's entry is made from."""
+    """The agent behind an entry of a regime."""
     if agent == REFERENCE:
         return "bayes"
     return agent.removeprefix(TUNED).removesuffix(WARM).removesuffix(COLD)
 
 
-def along(
+def curves_chart(
     curves: Mapping[str, Any], axis: str, column: str, title: str, colour: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Anytime curves with their bands, along executions or seconds; ``title`` is that of values."""
+    """Anytime curves with bands over executions or seconds. ``title`` names the values."""
     at, lines = np.array(curves[axis]["at"]), curves[axis][column]
     final = [line["value"][-1] for line in lines.values()]
     span = max(1.6 * (max(final) - min(final)), LEAST_SPAN)
     low = max(0.0, math.floor(20 * (max(final) - span)) / 20)
     high = min(1.0, math.ceil(20 * max(max(line["high"]) for line in lines.values())) / 20)
-    y = upright(title, low, high)
-    x = seconds(at) if axis == "seconds" else across(at, "operator executions")
+    y = vertical(title, low, high)
+    x = seconds(at) if axis == "seconds" else horizontal(at, "operator executions")
     series = [
         {
             "name": name,
@@ -81,13 +81,13 @@ def along(
 def profiles(
     profile: Mapping[str, Any], column: str, title: str, colour: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The share of runs above every threshold."""
+    """Performance profiles: the share of runs above each threshold."""
     at, lines = np.array(profile["thresholds"]), profile[column]
-    # Where the first agent has lost a tenth of its runs; above it all are near 1.
+    # Begins where the first agent has lost a tenth of its runs: below, all are near 1.
     leaving = [at[np.searchsorted(-np.array(shares), -0.9)] for shares in lines.values()]
     low = min(math.floor(10 * min(leaving)) / 10, 0.9)
     shown = at >= low - 1e-9
-    x, y = across(at[shown], f"{title} above"), upright("share of runs", 0.0, 1.0)
+    x, y = horizontal(at[shown], f"{title} above"), vertical("share of runs", 0.0, 1.0)
     series = [
         {
             "name": name,
@@ -103,7 +103,7 @@ def profiles(
 
 
 def chart(x: Axis, y: Axis, series: list[dict[str, Any]]) -> dict[str, Any]:
-    """A chart with lines, ready to be drawn."""
+    """A line chart."""
     return {
         "width": WIDTH,
         "height": HEIGHT,
@@ -115,38 +115,38 @@ def chart(x: Axis, y: Axis, series: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def path(x: Array, y: Array) -> str:
-    """A line through points, in the language of SVG."""
+    """A line through points as an SVG path."""
     return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
 
 
 def stairs(x: Array, y: Array) -> tuple[Array, Array]:
-    """The corners of a line that keeps its value until the next."""
+    """The corners of a step function."""
     return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
 
 
 def band(x: Array, low: Array, high: Array) -> str:
-    """The area between two lines of stairs."""
+    """The area between two step functions."""
     (along_x, under), (_, over) = stairs(x, low), stairs(x, high)
     return path(np.concatenate([along_x, along_x[::-1]]), np.concatenate([under, over[::-1]])) + "Z"
 
 
-def upright(title: str, low: float, high: float) -> Axis:
-    """The axis up a chart."""
+def vertical(title: str, low: float, high: float) -> Axis:
+    """A vertical axis."""
     height = HEIGHT - TOP - BOTTOM
     return Axis(
         title, ticks(low, high), lambda v: TOP + height * (1 - (v - low) / ((high - low) or 1.0))
     )
 
 
-def across(at: Array, title: str) -> Axis:
-    """The axis along a chart, in even steps."""
+def horizontal(at: Array, title: str) -> Axis:
+    """A horizontal axis, linear."""
     low, high = float(at.min()), float(at.max())
     width = WIDTH - LEFT - RIGHT
     return Axis(title, ticks(low, high), lambda v: LEFT + width * (v - low) / ((high - low) or 1.0))
 
 
 def seconds(at: Array) -> Axis:
-    """The axis along a chart, by the logarithm."""
+    """A horizontal axis of seconds, logarithmic."""
     low, high = np.log(at.min()), np.log(at.max())
     width = WIDTH - LEFT - RIGHT
     steps = [m * 10.0**p for p in range(-4, 6) for m in (1, 2, 5)]
@@ -161,7 +161,7 @@ def seconds(at: Array) -> Axis:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
-    """Round values between two, and how they are written."""
+    """Round values in a range, and their labels."""
     span = (high - low) or 1.0
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= most)
@@ -176,7 +176,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
 def intervals(
     agents: Mapping[str, Any], column: str, title: str, colour: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Every agent's interquartile mean with its interval, the best on top."""
+    """Interquartile means with intervals, one row per agent, the best first."""
     known = {n: f[column] for n, f in agents.items() if f[column] is not None}
     order = sorted(known, key=lambda name: -known[name]["value"])
     span = max(max(f["high"] for f in known.values()) - min(f["low"] for f in known.values()), 0.01)
@@ -198,7 +198,7 @@ def intervals(
 
 
 def times(agents: Mapping[str, Any]) -> dict[str, Any]:
-    """Every agent's seconds per image, by what they went into."""
+    """Seconds per image, one row per agent, divided into operators, reward and overhead."""
     known = {n: f["seconds"] for n, f in agents.items() if f["seconds"]["total"] is not None}
     high = max((f["total"] for f in known.values()), default=1.0) or 1.0
     place = _along_rows(0.0, high, TOTALS)
@@ -221,7 +221,7 @@ def times(agents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _along_rows(low: float, high: float, figures: int) -> Callable[[float], float]:
-    """Where values go in a chart with names on the left and figures on the right."""
+    """Positions of values between names on the left and numbers on the right."""
     width = WIDTH - NAMES - figures
     return lambda value: NAMES + width * (value - low) / ((high - low) or 1.0)
 

@@ -1,4 +1,4 @@
-"""What a benchmark shows: a page that needs no network, and a table for a README."""
+"""The page of a benchmark, which needs no network, and its tables for a README."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from scopegym.experiments.benchmark import charts
 from scopegym.experiments.benchmark.regimes import COLD, EXPERT
 
-#: What a regime compares, for readers without the documentation.
+#: Explanations of the regimes.
 ABOUT = {
     "A": "Every agent searches every image separately, all with the same number of executions.",
     "B": "Learned once: a single episode of the policy per image, and one workflow for all images, "
@@ -20,12 +20,12 @@ ABOUT = {
 
 
 def write_page(result: Mapping[str, Any], path: Path) -> None:
-    """Write the page of a benchmark: one HTML file that loads nothing from anywhere."""
+    """Write the page of a benchmark: one HTML file that needs no network."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("scopegym.experiments", "."),
-        autoescape=True,  # names of files are not to be trusted
+        autoescape=True,  # a file's name may hold code
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -49,24 +49,24 @@ def write_leaderboard(result: Mapping[str, Any], path: Path) -> None:
 
 
 def summary(result: Mapping[str, Any]) -> list[str]:
-    """The benchmark in lines for a terminal."""
-    measure, told = result["settings"]["measure"], []
+    """A summary of the benchmark, line by line."""
+    measure, said = result["settings"]["measure"], []
     for regime, found in result["regimes"].items():
-        told.append(f"{regime}, {found['title']}:")
+        said.append(f"{regime}, {found['title']}:")
         for name in _order(found["agents"]):
             figures = found["agents"][name]
             truth = "" if figures["truth"] is None else f", {measure} {_interval(figures['truth'])}"
-            told.append(
+            said.append(
                 f"  {name}: score {_interval(figures['score'])}{truth}; "
                 f"{_number(figures['executions'], '.1f')} executions, "
                 f"{_number(figures['seconds']['total'], '.3g')} s."
             )
-    told += [f"{'Passed' if v['passed'] else 'FAILED'}: {v['text']}" for v in result["verdict"]]
-    return [*told, *(f"Note: {note}" for note in result["notes"])]
+    said += [f"{'Passed' if v['passed'] else 'FAILED'}: {v['text']}" for v in result["verdict"]]
+    return [*said, *(f"Note: {note}" for note in result["notes"])]
 
 
 def _order(agents: Mapping[str, Any]) -> list[str]:
-    """The best first: by the truth where it is known, else by the score."""
+    """Agents, the best first: by truth if known, otherwise by score."""
     judged = "truth" if any(a["truth"] is not None for a in agents.values()) else "score"
     return sorted(
         agents,
@@ -75,7 +75,7 @@ def _order(agents: Mapping[str, Any]) -> list[str]:
 
 
 def _head(measure: str | None, compared: bool) -> list[tuple[str, str]]:
-    """The columns of a table, and what they mean."""
+    """Columns of a table and their explanations."""
     share = "95 % interval over images and seeds"
     columns = [
         ("agent", ""),
@@ -89,13 +89,13 @@ def _head(measure: str | None, compared: bool) -> list[tuple[str, str]]:
     return [
         *columns,
         ("executions", "Operator executions per image, before cache hits."),
-        ("seconds (overhead)", "Per image; in brackets those of the agent itself."),
-        ("hypervolume", "Mean volume of goodness that the front of an image dominates."),
+        ("seconds (overhead)", "Seconds per image; in brackets the part of the agent itself."),
+        ("hypervolume", "Mean hypervolume of goodness dominated by the front of an image."),
     ]
 
 
 def _cells(name: str, figures: Mapping[str, Any], measure: str | None) -> list[str]:
-    """A row of a table, without the comparison where there is no expert."""
+    """A row of a table. Without an expert it has no comparison."""
     cells = [name, _interval(figures["score"])]
     if measure is not None:
         cells.append(_interval(figures["truth"]))
@@ -169,7 +169,7 @@ def _section(
         "colour": colour,
         "legend": [(name, colour.get(charts.base(name), 2)) for name in agents],
         "curves": [
-            charts.along(curves, axis, column, f"{title} of the choice", colour)
+            charts.curves_chart(curves, axis, column, f"{title} of the choice", colour)
             for axis in curves
             for column, title in titles.items()
         ],
@@ -180,7 +180,6 @@ def _section(
         "times": charts.times({name: agents[name] for name in order}),
         "improvements": _improvements(agents, order),
         "break_even": found.get("text", ""),
-        "fits": found.get("fits"),
     }
 
 

@@ -1,8 +1,9 @@
-"""The three regimes of a benchmark, and the worker that carries them out run by run.
+"""The three regimes of a benchmark, and the worker that carries out their runs.
 
-A: search of one image within a budget of operator executions. B: what is learned once: a policy's
-single episode, compared with one workflow tuned to many images and with a long search of every
-image. C: search from a policy's proposal, compared with search from the expert's workflow.
+- A: a search of one image within a budget of operator executions.
+- B: a single episode of a policy, compared with one workflow tuned on many images, and with a long
+  search of every image.
+- C: a search from a policy's proposal, compared with a search from the expert's workflow.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from scopegym.experiments.benchmark.searches import (
     Point,
     Run,
     Timed,
-    fitting,
     judged,
     timed,
     warm_started,
@@ -36,21 +36,20 @@ from scopegym.workers import one_thread
 from scopegym.workflow import Workflow
 
 REGIMES = {"A": "search", "B": "amortised", "C": "refined"}
-#: Seeds that a regime takes at most. A run of B costs ten to sixty times one of A, and a workflow
-#: tuned to ten images differs less between seeds than images do; C repeats A from another start.
+#: Largest number of seeds per regime. A run of B costs ten to sixty times one of A, and a workflow
+#: tuned on ten images varies less between seeds than images do. C repeats A from another start.
 MOST_SEEDS = {"A": 2**31, "B": 3, "C": 5}
-#: More than any search spends that is cut off after its evaluations.
+#: A budget larger than any search needs that is ended after its evaluations.
 UNLIMITED = 2**31
-#: Searchers whose workflow is tuned to many images, and the one that searches every image at
-#: length, as they are called in regime B.
+#: Names in regime B: a workflow tuned on many images, and a long search of every image.
 TUNED, REFERENCE = "tuned by ", "bayes per image"
 POLICY, EXPERT = "ppo", "expert"
-#: A search that began with the policy's proposal, and one of regime A beside it.
+#: Names in regime C: a search from the policy's proposal, and the same search in regime A.
 WARM, COLD = ", warm", ", cold"
 
 
 class Unit(NamedTuple):
-    """A piece of work. Without an image it is about all of them."""
+    """A piece of work on one image, or on all images together (None)."""
 
     regime: str
     agent: str
@@ -59,14 +58,14 @@ class Unit(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Name of its file."""
+        """Name of the file with its result."""
         image = "all" if self.image is None else f"{self.image:04d}"
         agent = re.sub(r"\W+", "-", self.agent)
         return f"{self.regime}-{agent}-{image}-{self.seed:03d}.json"
 
 
 def units(setting: Setting, names: Sequence[str], regimes: Iterable[str], seeds: int) -> list[Unit]:
-    """All that has to be done, the longest first, so that no worker is left alone at the end."""
+    """All pieces of work, the longest first, so that all workers end at about the same time."""
     chosen = {name: agents[name] for name in names}
     work = [unit for regime in regimes for unit in _PLANS[regime](setting, chosen, seeds)]
     return sorted(work, key=lambda unit: (unit.image is not None, unit.agent != REFERENCE))
@@ -119,13 +118,13 @@ _PLANS: dict[str, Callable[[Setting, dict[str, Agent], int], list[Unit]]] = {
 
 
 def tunable(names: Iterable[str]) -> list[str]:
-    """The agents that can tune one workflow to many images: those that search, but not by playing
-    episodes, which are about one image."""
+    """The agents that can tune one workflow on many images. Agents that play episodes cannot:
+    an episode has one image."""
     return [name for name in names if name != EXPERT and not agents[name].episodes]
 
 
 class Runner:
-    """Does pieces of work; lives in a worker."""
+    """Carries out pieces of work in a worker."""
 
     def __init__(self, setting: Setting, names: tuple[str, ...]) -> None:
         one_thread()
@@ -133,7 +132,7 @@ class Runner:
         self._warm_up(names)
 
     def run(self, regime: str, agent: str, image: int | None, seed: int) -> dict[str, Any]:
-        """The result of a unit in plain values; where it fails, why."""
+        """The result of a piece of work as plain values, or the reason why it failed."""
         try:
             done = self._run(regime, agent, image, seed)
         except Exception as error:  # one bad run must not end a benchmark of thousands
@@ -171,12 +170,12 @@ class Runner:
         return timed(islice(search, self.setting.budget))
 
     def _tuned(self, agent: Agent, seed: int) -> dict[str, Any]:
-        """Regime B: tune one workflow to many images, and carry it out on every other image."""
+        """Regime B: tune one workflow on some images, and run it on each of the others."""
         setting = self.setting
         together = Ensemble.of(
             prepared(setting.tuning_problem(index)) for index in range(setting.tuning_images)
         )
-        # A grid lays itself out to what it may spend; others are stopped.
+        # A grid needs to know its budget in advance; others are ended after their evaluations.
         pays = UNLIMITED if agent.chance else setting.budget * len(together.task.expert)
         search = timed(islice(explore(together, agent, pays, seed), setting.budget))
         tuned, _ = judged(-1, together, search)
@@ -188,15 +187,13 @@ class Runner:
         return {"runs": runs, "tuning": tuned.to_dict()}
 
     def _refined(self, name: str, image: int, problem: Problem, seed: int) -> dict[str, Any]:
-        """Regime C: the policy's proposal, then the policy goes on or a searcher does."""
+        """Regime C: the policy's proposal, then draws of the policy or a search."""
         policy, budget = self._needed(), self.setting.budget
         if name == POLICY:
             search = timed(self._agent(name).search(problem, budget, seed))
         else:
             search = timed(warm_started(agents[name], policy, problem, budget, seed))
-        proposal = search[0].trial.workflow
-        fits = fitting(problem.task, proposal) == [proposal]
-        return {**_plain(*judged(image, problem, search, proposal)), "fits": fits}
+        return _plain(*judged(image, problem, search, search[0].trial.workflow))
 
     def _needed(self) -> Policy:
         if self.policy is None:
@@ -204,7 +201,7 @@ class Runner:
         return self.policy
 
     def _warm_up(self, names: tuple[str, ...]) -> None:
-        """Let agents load what they load when they first run, before any clock."""
+        """Run every agent once, so that imports are not timed."""
         budget = enough(self.setting.task)
         for name in {*names, "bayes"} - _warm:
             problem = self.setting.tuning_problem(0)
@@ -218,12 +215,12 @@ _warm: set[str] = set()
 
 
 def enough(task: Task) -> int:
-    """Executions after which every agent has left its starting points."""
+    """A budget that every agent spends on more than its starting points."""
     return (len(starting_points(task)) + 1) * max(len(w) for w in starting_points(task))
 
 
 def prepared(problem: Problem) -> Problem:
-    """The problem with its picture normalised, which nobody's clock should count."""
+    """The problem, with its image normalised before any timing."""
     problem.check()
     return problem
 

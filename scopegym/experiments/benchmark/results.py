@@ -1,4 +1,4 @@
-"""What follows from the runs of a benchmark: tables, figures, verdict, page."""
+"""The results of a benchmark: tables, statistics, verdict, page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from scopegym.experiments.outputs import to_json
 from scopegym.workflow import versions
 
 RESULT = "benchmark.json"
-#: Packages whose version can change what a search does, beside those that change results.
+#: Further packages whose version can change a search.
 SEARCHING = ("scikit-optimize", "scikit-learn", "optuna", "botorch")
 
 
@@ -47,12 +47,11 @@ def summarise(
     chosen: Sequence[str],
     workers: int,
 ) -> dict[str, Any]:
-    """Write everything that follows from the records of all ``work``; the content of
-    ``benchmark.json``."""
+    """Write all results for the records of ``work``; returns the content of ``benchmark.json``."""
     wanted = [regime for regime in REGIMES if any(unit.regime == regime for unit in work)]
     table, curves = rows(records, setting.held_out), _curves(records)
     order = _ordered([*dict.fromkeys(unit.agent for unit in work)], chosen)
-    drawn = curves[curves["regime"] != "B"]  # where most trials are the only one
+    drawn = curves[curves["regime"] != "B"]  # most of its runs are a single trial
     regimes = {
         regime: Standings(
             _of(regime, table, chosen, setting.seed),
@@ -74,13 +73,13 @@ def summarise(
 
 
 def _ordered(found: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
-    """Agents as they were named, then what regimes make of them."""
+    """Agents in the order asked for, then their variants in regimes B and C."""
     made = [name for name in found if name not in chosen]
     return (*chosen, *made, *(f"{name}{COLD}" for name in chosen))
 
 
 def _of(regime: str, table: pd.DataFrame, chosen: Sequence[str], seed: int) -> pd.DataFrame:
-    """The rows of a regime; of C, with the same searches of A beside those from a proposal."""
+    """The rows of a regime. C also has the same searches of A, for comparison."""
     mine = table[table["regime"] == regime]
     if regime != "C":
         return mine
@@ -122,8 +121,6 @@ def _result(
     if "B" in found and policy is not None and setting.policy is not None:
         paid = break_even_points(found["B"], training_cost(policy, setting.policy.path))
         found["B"] |= paid
-    if "C" in found:
-        found["C"] |= {"fits": _fits(records)}
     called = _measure(setting)
     verdict = lines(setting.task, regimes, paid, setting.budget, called or "truth")
     return {
@@ -158,15 +155,8 @@ def _result(
     }
 
 
-def _fits(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """In how many warm starts the proposal fitted the task's slots as it was."""
-    warm = [r for r in records if r["regime"] == "C" and r["agent"] != POLICY]
-    said = [record["fits"] for record in warm if "fits" in record]
-    return {"as_proposed": sum(said), "warm_starts": len(said)}
-
-
 def _measure(setting: Setting) -> str | None:
-    """What the agreement with the truth is called, None where no image has one."""
+    """The name of the agreement with the truth; None if no image has a truth."""
     for index in range(len(setting.names)):
         known = setting.problem(index).micrograph.truth
         if known is not None:
@@ -180,26 +170,26 @@ def _notes(
     chosen: Sequence[str],
     policy: Policy | None,
 ) -> Iterator[str]:
-    """What a reader has to know."""
+    """Notes for the reader."""
     if any((s.runs["failure"] != "").any() for s in regimes.values()):
         yield "A failed run counts with a score and a truth of 0."
     if not any("truth" in standings.columns for standings in regimes.values()):
         yield "The truth of these images is not known, so only scores are compared."
     if policy is not None and policy.reward.name != setting.task.reward.name:
         yield (
-            f"The policy was trained on the reward {policy.reward.name}; all are judged by "
-            f"{setting.task.reward.name}."
+            f"The policy was trained on the reward {policy.reward.name}. All agents are scored "
+            f"with {setting.task.reward.name}."
         )
     if "B" in regimes:
         left = [name for name in chosen if name != EXPERT and name not in tunable(chosen)]
         if left:
             yield (
-                f"No workflow is tuned by {' and '.join(left)}: an episode is played on one image, "
-                "not on many."
+                f"{' and '.join(left)} cannot tune a workflow in B, because an episode has one "
+                "image."
             )
         yield (
             f"In B a workflow is tuned on {setting.tuning_images} images with {setting.budget} "
-            f"evaluations, and {REFERENCE} has {setting.budget} evaluations too."
+            f"evaluations; {REFERENCE} has {setting.budget} evaluations per image."
         )
 
 

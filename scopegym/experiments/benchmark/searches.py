@@ -6,19 +6,17 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scopegym.agents.base import Agent, Budget, Front
-from scopegym.agents.encoding import Encoding
 from scopegym.agents.policy import Policy
 from scopegym.aggregates import hypervolume
 from scopegym.answers import agreement
 from scopegym.artifacts import Source, State
 from scopegym.cache import Cache
-from scopegym.envs.problem import Problem, Task, Trial
+from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
 from scopegym.experiments.solve import choose
 from scopegym.rewards.base import Score
@@ -26,26 +24,26 @@ from scopegym.workflow import Workflow
 
 
 class Seconds(NamedTuple):
-    """Where time went [s]; ``overhead`` is the searcher's own."""
+    """Time of operators and reward, and of the agent itself (``overhead``) [s]."""
 
     operators: float = 0.0
     reward: float = 0.0
     overhead: float = 0.0
 
     def plus(self, other: Seconds) -> Seconds:
-        """Both together."""
+        """The sum."""
         return Seconds(*(one + two for one, two in zip(self, other, strict=True)))
 
 
 class Timed(NamedTuple):
-    """A trial and what it took, with the searcher's thoughts that led to it."""
+    """A trial and its time, including that of the agent before it."""
 
     trial: Trial
     seconds: Seconds
 
 
 def timed(trials: Iterator[Trial]) -> list[Timed]:
-    """Carry out a search, with nothing else between its trials."""
+    """Carry out a search and time its trials."""
     watched = []
     start = time.perf_counter()
     for trial in trials:
@@ -58,8 +56,8 @@ def timed(trials: Iterator[Trial]) -> list[Timed]:
 
 
 class Point(NamedTuple):
-    """How a search stands after a trial: all it has spent, the ``best`` value it has seen, and
-    score and truth of what would be chosen now; the truth is None where none is known."""
+    """The state of a search after a trial: executions and seconds so far, the ``best`` value so
+    far, and score and truth of the current choice. The truth is None if unknown."""
 
     executions: int
     operators: float
@@ -72,7 +70,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What came out for one image, in plain values."""
+    """The result of a search of one image, as plain values."""
 
     image: int
     score: float
@@ -93,7 +91,7 @@ class Run:
 def judged(
     image: int, problem: Problem, search: Sequence[Timed], expert: Workflow | None = None
 ) -> tuple[Run, list[Point]]:
-    """What is chosen after a search, and how it would have been after every trial.
+    """The choice at the end of a search, and the state after each trial.
 
     ``expert`` replaces the task's expert in the choice. Raises ScopegymError when no workflow
     succeeded.
@@ -141,7 +139,7 @@ def _point(
 
 
 def truth(problem: Problem, workflow: Workflow) -> float | None:
-    """How well a workflow's answer agrees with the truth, None where that is not known."""
+    """Agreement of a workflow's answer with the truth; None if the truth is unknown."""
     if not has_truth(problem):
         return None
     answer = problem.run(workflow).get(problem.task.answer)
@@ -150,12 +148,12 @@ def truth(problem: Problem, workflow: Workflow) -> float | None:
 
 
 def has_truth(problem: Problem) -> bool:
-    """Whether the truth of the image is known."""
+    """True if the truth of the image is known."""
     return problem.micrograph.truth is not None
 
 
 def covered(front: Front) -> float:
-    """The volume of goodness that a front beats, 0 to 1."""
+    """The hypervolume of goodness that a front dominates, 0 to 1."""
     points = [[*front.reward.goodnesses(trial.score.terms).values()] for trial in front]
     return hypervolume(np.array(points)) if points else 0.0
 
@@ -165,13 +163,13 @@ def covered(front: Front) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble(Problem):
-    """Many images as one problem: a workflow runs on all of them, and terms and value are means."""
+    """Many images as one problem. A workflow runs on all of them; terms and value are means."""
 
     members: tuple[Problem, ...] = ()
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> Ensemble:
-        """These problems together, sharing one cache."""
+        """These problems with one common cache."""
         cache = Cache()
         members = tuple(replace(problem, cache=cache) for problem in problems)
         first = members[0]
@@ -180,15 +178,15 @@ class Ensemble(Problem):
 
     @property
     def source(self) -> Source:
-        raise ScopegymError(f"{len(self.members)} images together have no one picture.")
+        raise ScopegymError(f"{len(self.members)} images together have no single picture.")
 
     def run(self, workflow: Workflow) -> State:
         del workflow
-        raise ScopegymError(f"{len(self.members)} images together have no one result.")
+        raise ScopegymError(f"{len(self.members)} images together have no single result.")
 
     def evaluate(self, workflow: Workflow) -> Trial:
-        """The trial of a workflow on all images, charged for each; where it fails on an image,
-        that one has the worst score."""
+        """The trial of a workflow on all images, with the cost of all. An image on which it fails
+        has the worst score."""
         trials = [member.evaluate(workflow) for member in self.members]
         names = trials[0].score.terms
         terms = {name: float(np.mean([t.score.terms[name] for t in trials])) for name in names}
@@ -209,53 +207,20 @@ class Ensemble(Problem):
 def warm_started(
     agent: Agent, policy: Policy, problem: Problem, budget: int, seed: int
 ) -> Iterator[Trial]:
-    """The policy's proposal, then a search that takes it for its expert and sets out from there.
+    """The policy's proposal, then a search with this proposal as the expert's workflow.
 
-    The proposal is paid from the same budget, once: a searcher that begins with just this workflow
-    gets its result for nothing.
+    The budget includes the proposal once: a searcher that begins with the same workflow is not
+    charged for it.
     """
     proposal = policy.propose(problem)
     yield proposal
-    purse = Budget(problem, budget - proposal.executions)
-    tried = [_known(proposal, purse, w) for w in fitting(problem.task, proposal.workflow)]
-    fits = [trial for trial in tried if trial is not None]
-    yield from (trial for trial in fits if trial.executions)
-    if not fits:
+    if proposal.failure is not None:
         return
-    start = max(fits, key=lambda trial: trial.score.value)
-    warm = replace(problem, task=replace(problem.task, expert=start.workflow))
-    purse = Budget(warm, purse.left)
+    warm = replace(problem, task=replace(problem.task, expert=proposal.workflow))
+    purse = Budget(warm, budget - proposal.executions)
     for trial in agent.function(warm, purse, np.random.default_rng(seed)):
-        if trial.workflow == start.workflow:
+        if trial.workflow == proposal.workflow:
             purse.spent -= trial.executions
             yield replace(trial, executions=0)
         else:
             yield trial
-
-
-def _known(proposal: Trial, purse: Budget, workflow: Workflow) -> Trial | None:
-    """The trial of a workflow, for nothing if it is the proposal's."""
-    if workflow == proposal.workflow:
-        return replace(proposal, executions=0)
-    return purse.evaluate(workflow)
-
-
-def fitting(task: Task, workflow: Workflow) -> list[Workflow]:
-    """The workflow itself if it fits the task's slots; or those made of most of its steps, in its
-    order or in that of the slots, that do; or the expert's where none does."""
-    encoding = Encoding(task)
-    first: dict[str, int] = {}
-    for at, slot in enumerate(encoding.slots):
-        for name in slot.operators:
-            first.setdefault(name, at)
-    for count in range(len(workflow), 0, -1):
-        found: dict[Workflow, None] = {}
-        for steps in combinations(workflow, count):
-            ordered = sorted(steps, key=lambda step: first.get(step.op, len(first)))
-            for some in (Workflow(steps), Workflow(tuple(ordered))):
-                if encoding.encode(some) is not None:
-                    found[some] = None
-                    break
-        if found:
-            return [*found]
-    return [task.expert]

@@ -20,32 +20,31 @@ from scopegym.aggregates import (
 )
 from scopegym.artifacts import Array
 
-#: Resamplings behind an interval, and behind each point of a curve's band, which is only looked at.
+#: Bootstrap draws for an interval, and for each point of a curve's band.
 DRAWS, BAND_DRAWS = 2000, 200
 LEVEL = 0.95
-#: Where profiles and curves are evaluated.
+#: Thresholds of profiles, and number of points of a curve.
 THRESHOLDS = np.linspace(0, 1, 101)
 POINTS = 40
 SPLIT = ("operators", "reward", "overhead")
-#: What every table of runs has, even where nothing came out.
+#: Columns of every table of runs, even of one without results.
 COLUMNS = (
     *("regime", "agent", "image", "seed", "score", "truth", "executions", "evaluations"),
-    *("failed_workflows", *(f"seconds_{part}" for part in SPLIT), "hypervolume", "failure", "fits"),
+    *("failed_workflows", *(f"seconds_{part}" for part in SPLIT), "hypervolume", "failure"),
 )
 
 Statistic = Callable[..., float]
 
 
 def rows(records: Sequence[Mapping[str, Any]], held_out: Sequence[int]) -> pd.DataFrame:
-    """One row for every run, failed ones included: they scored nothing."""
+    """One row for every run. Failed runs have a score of 0."""
     table = []
     for record in records:
         shared = {name: record[name] for name in ("regime", "agent", "seed")}
         for run in record.get("runs", ()):
             seconds = {f"seconds_{name}": run["seconds"][name] for name in SPLIT}
             kept = {k: v for k, v in run.items() if k not in ("seconds", "terms", "workflow")}
-            fits = {"fits": record.get("fits")}
-            table.append({**shared, **kept, **seconds, **run["terms"], **fits, "failure": ""})
+            table.append({**shared, **kept, **seconds, **run["terms"], "failure": ""})
         if "error" in record:
             images = held_out if record["image"] is None else [record["image"]]
             worst = {"score": 0.0, "hypervolume": 0.0, "failure": record["error"]}
@@ -62,8 +61,8 @@ def rows(records: Sequence[Mapping[str, Any]], held_out: Sequence[int]) -> pd.Da
 class Standings:
     """Comparison of the agents of one regime on the same images.
 
-    Intervals are over images and seeds together, what other images would have given; the bands of
-    curves over seeds alone, as the images are the same for all.
+    Intervals are over images and seeds: they cover other images. Bands of curves are over seeds
+    only, because all agents have the same images.
     """
 
     runs: pd.DataFrame
@@ -75,15 +74,15 @@ class Standings:
 
     @cached_property
     def agents(self) -> tuple[str, ...]:
-        """Those that have runs, in the order asked for."""
+        """The agents with runs, in the order asked for."""
         return tuple(name for name in self.order if (self.runs["agent"] == name).any())
 
     def own(self, regime: str) -> pd.DataFrame:
-        """The runs without those of another regime that stand beside them."""
+        """The runs of this regime, without those of another one for comparison."""
         return self.runs[self.runs["regime"] == regime]
 
     def values(self, agent: str, column: str) -> Array:
-        """What runs gave, ``[seeds, images]``; of the truth, the images that have one."""
+        """Values of a column ``[seeds, images]``; for the truth, only images that have one."""
         if (agent, column) not in self._values:
             mine = self.runs[self.runs["agent"] == agent]
             table = mine.pivot(index="seed", columns="image", values=column).astype(float)
@@ -92,7 +91,7 @@ class Standings:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """What runs are judged by: the score, and the truth where some images have one."""
+        """Columns for the comparison: the score, and the truth if any image has one."""
         return ("score", "truth") if self.runs["truth"].notna().any() else ("score",)
 
     def interval(self, statistic: Statistic, *arrays: Array) -> Interval:
@@ -110,7 +109,7 @@ class Standings:
         )
 
     def difference(self, one: str, other: str, column: str) -> Interval:
-        """How much more one agent's interquartile mean is than the other's, on the same images."""
+        """The difference of two agents' interquartile means on the same images."""
         return self.interval(
             lambda a, b: interquartile_mean(a) - interquartile_mean(b),
             self.values(one, column),
@@ -118,12 +117,12 @@ class Standings:
         )
 
     def gain(self, one: str, other: str, column: str) -> float:
-        """How much more one agent's mean is: unlike the interquartile mean, it sees failures on a
+        """The difference of two agents' means. Unlike interquartile means, they show failures on a
         few images."""
         return float(self.values(one, column).mean() - self.values(other, column).mean())
 
     def to_dict(self) -> dict[str, Any]:
-        """Every agent's figures, and the profiles."""
+        """Statistics of every agent, profiles and curves."""
         return {
             "agents": {name: self._agent(name) for name in self.agents},
             "profile": {
@@ -183,7 +182,7 @@ class Standings:
     # Anytime curves ------------------------------------------------------------------------------
 
     def _curves(self) -> dict[str, Any]:
-        """The interquartile mean of what runs have at points along executions and seconds."""
+        """Interquartile means of the runs over executions and over seconds."""
         curves = self.curves.assign(seconds=self.curves[[*SPLIT]].sum(axis=1))
         first, last = max(curves["seconds"].min(), 1e-3), max(curves["seconds"].max(), 2e-3)
         along = {
@@ -204,7 +203,7 @@ class Standings:
     def _curve(
         self, curves: pd.DataFrame, agent: str, axis: str, at: Array, column: str
     ) -> dict[str, list[float]]:
-        """Interquartile mean and its interval at every place on an axis."""
+        """Interquartile mean and interval at each point of an axis."""
         runs = self.runs[self.runs["agent"] == agent]
         if column == "truth":
             runs = runs[runs["truth"].notna()]
@@ -213,7 +212,7 @@ class Standings:
             key: standing(run[axis].to_numpy(), run[column].to_numpy(), at)
             for key, run in mine.groupby(["seed", "image"])
         }
-        nothing = np.zeros(len(at))  # what a failed run had at any cost
+        nothing = np.zeros(len(at))  # a failed run
         found = [
             self.band(values)
             for values in np.array(
@@ -227,7 +226,7 @@ class Standings:
 
 
 def standing(spent: Array, value: Array, at: Array) -> Array:
-    """What a run had at these costs: nothing before its first trial, its last after the end."""
+    """The value of a run at these costs: 0 before its first trial, the last value after its end."""
     index = np.searchsorted(spent, at, side="right")
     return np.concatenate([[0.0], value])[index]
 
@@ -242,5 +241,5 @@ def _average(values: Array) -> float:
 
 
 def _mean(column: Any) -> float | None:
-    """The mean of what is there, None where nothing is."""
+    """The mean of the known values; None if there are none."""
     return float(column.mean()) if column.notna().any() else None

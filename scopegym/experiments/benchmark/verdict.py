@@ -18,14 +18,14 @@ from scopegym.experiments.benchmark.standings import Standings
 from scopegym.experiments.training.checkpoint import LOG
 from scopegym.experiments.verdict import Line
 
-#: A session at the microscope gives this many images; a training should pay within one.
+#: Images of one session at the microscope. A training should pay within a session.
 SESSION = 100
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a policy's training took: seconds of the clock and operator executions, None where it
-    was not written down; ``source`` says where it was."""
+    """The cost of a training: wall-clock seconds and operator executions, None if not recorded.
+    ``source`` names the record."""
 
     seconds: float | None
     executions: float | None
@@ -34,15 +34,15 @@ class Cost:
 
 
 def training_cost(policy: Policy, folder: Path) -> Cost:
-    """The cost of the whole training by its log; or by the spec, until the weights that were
-    kept."""
+    """The cost of the whole training from its log, or, from the spec, the cost up to the best
+    weights."""
     try:
         with (folder / LOG).open(encoding="utf-8", newline="") as lines:
             last = [*csv.DictReader(lines)][-1]
         return Cost(float(last["seconds"]), float(last["executed"]), int(float(last["steps"])), LOG)
     except (OSError, LookupError, ValueError):
         reached = policy.spec["validation"]
-        source = "spec.json, until the weights that were kept"
+        source = "spec.json, up to the best weights"
         return Cost(reached.get("seconds"), reached.get("executed"), reached.get("steps"), source)
 
 
@@ -95,8 +95,8 @@ def lines(
     evaluations: int,
     measure: str,
 ) -> list[Line]:
-    """The whole verdict. Differences of twice the task's tie are allowed: each of two values is
-    known to one."""
+    """The whole verdict. Differences up to twice the task's tie are allowed, because each of the
+    two values is uncertain by one tie."""
     allowed = 2 * task.tie
     found = [_finished(regimes)]
     if "A" in regimes:
@@ -120,7 +120,7 @@ def _finished(regimes: Mapping[str, Standings]) -> Line:
 
 
 def _not_fooled(search: Standings, measure: str, allowed: float) -> Iterator[Line]:
-    """Whether a searcher's score rises while its truth falls."""
+    """Fails for a searcher with a higher score and a lower truth than the expert."""
     if "truth" not in search.columns or EXPERT not in search.agents:
         return
     for name in search.agents:
@@ -138,11 +138,11 @@ def _not_fooled(search: Standings, measure: str, allowed: float) -> Iterator[Lin
 
 
 def _few(learned: Standings, few: int) -> Line:
-    """Whether a policy's episode is a proposal and no search."""
+    """Fails for a policy that needs as many executions as a search."""
     spent = learned.runs.loc[learned.runs["agent"] == POLICY, "executions"].dropna()
     most = float(spent.max()) if len(spent) else None
     return Line(
-        "the policy takes few operators",
+        "the policy runs few operators",
         most is not None and most <= few,
         most,
         few,
@@ -154,12 +154,12 @@ def _few(learned: Standings, few: int) -> Line:
 def _amortised(
     learned: Standings, paid: Mapping[str, Any], evaluations: int, measure: str, allowed: float
 ) -> Iterator[Line]:
-    """What a policy's episode is worth against a search of every image and one tuned workflow."""
+    """A policy's episode compared with a long search of every image and with a tuned workflow."""
     against = f"bayes with {evaluations} evaluations per image"
     if "truth" in learned.columns:
         value, low, high = learned.difference(POLICY, REFERENCE, "truth")
         yield Line(
-            "the policy is as true as a long search",
+            "the policy agrees with the truth as well as a long search",
             value >= 0,
             value,
             0.0,
@@ -168,7 +168,7 @@ def _amortised(
         )
     value, low, high = learned.difference(POLICY, REFERENCE, "score")
     yield Line(
-        "the policy scores as a long search",
+        "the policy scores as high as a long search",
         value >= -allowed,
         value,
         -allowed,

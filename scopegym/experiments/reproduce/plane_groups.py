@@ -136,7 +136,8 @@ def motif(group: str, seed: int) -> Pattern:
 
 
 def side_by_side(one: str, other: str, size: int, seed: int) -> Micrograph:
-    """An image ``[size, size]`` of two groups' patterns either side of an upright boundary."""
+    """An image ``[size, size]`` of two groups' patterns on the two sides of a vertical
+    boundary."""
     patterns = motif(one, seed), motif(other, seed + 1)
     return simulate_patterns(
         halves((size, size)), patterns, column_width=COLUMN_WIDTH, noise=NOISE, seed=seed

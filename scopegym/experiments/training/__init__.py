@@ -1,1 +1,1 @@
-"""What a training consists of: settings, course, checkpoint."""
+"""Parts of a training: settings, course, checkpoint."""

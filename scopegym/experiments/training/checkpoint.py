@@ -10,7 +10,7 @@ from typing import Any
 from scopegym.errors import ScopegymError
 from scopegym.plain import Number, Record, Text, Whole, checked, read_bytes
 
-#: What a checkpoint holds beside weights, and how large it may be [bytes].
+#: Entries of a checkpoint, and its largest size [bytes].
 ENTRIES = Record(
     {
         "policy": Record({}),

@@ -22,11 +22,11 @@ from scopegym.experiments.outputs import to_json
 from scopegym.experiments.training.checkpoint import CHECKPOINT, LOG
 from scopegym.experiments.training.settings import Settings
 
-#: Learning rate and entropy bonus end at this share of where they begin.
+#: Final learning rate and entropy bonus, as a share of the first.
 LAST = 0.05
 
-#: How much of the running mean of the weights an update leaves: the policy that is validated and
-#: kept is the mean over about ten updates, which jumps less than the weights themselves.
+#: Weight of the former running mean of the weights in an update. The mean over about ten updates is
+#: validated and kept, because it varies less than the weights.
 INERTIA = 0.9
 
 
@@ -103,8 +103,8 @@ class Course:
         self.updates += 1
         self._average(model)
         left = max(1 - model.num_timesteps / self.settings.steps, LAST)
-        # Squared: in the second half it is a hundredth of score that tells good from better, and
-        # the bonus of a dozen micro-steps must not outweigh it.
+        # Squared: in the second half, workflows differ by a hundredth of score, and the bonus of a
+        # dozen micro-steps must be smaller than that.
         model.ent_coef = self.settings.entropy * left**2
         if self.on_update is not None and model.episodes:
             self.on_update(model.num_timesteps, _mean_return(model))
@@ -168,7 +168,7 @@ class Course:
 
     @contextmanager
     def _writing(self) -> Iterator[Path]:
-        """The first files replace those of a former training, unless this one goes on with it."""
+        """The first files replace those of a former training, unless this one continues it."""
         with self.output.writing(more=self.begun) as scratch:
             yield scratch
         self.begun = True
@@ -203,7 +203,7 @@ class Course:
                 "seconds": self._seconds,
                 "rows": json.dumps([asdict(row) for row in self.rows]),
                 "task": self.spec["task"],
-                "operators": json.dumps(self.spec["operators"]),
+                "operators": json.dumps([self.spec["operators"], self.spec["slots"]]),
                 "seed": self.spec["training"]["seed"],
             },
             path,
@@ -211,12 +211,12 @@ class Course:
 
     def restore(self, model: Any, checkpoint: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ScopegymError when it belongs to another training."""
-        mine = self.spec["task"], to_json(self.spec["operators"])
+        mine = self.spec["task"], to_json([self.spec["operators"], self.spec["slots"]])
         theirs = checkpoint["task"], to_json(json.loads(checkpoint["operators"]))
         if mine != theirs:
             raise ScopegymError(
                 f"The checkpoint in '{self.output.folder}' is of task {theirs[0]} with other "
-                f"operators than task {mine[0]} has now; start again without --resume."
+                f"operators or slots than task {mine[0]} has now; start again without --resume."
             )
         try:
             model.policy.load_state_dict(checkpoint["policy"])
@@ -236,7 +236,7 @@ class Course:
 
 
 def _same_shapes(mean: Mapping[str, Any], model: Any) -> dict[str, Array]:
-    """The kept mean of the weights. Raises ValueError unless it is one of the model's."""
+    """The running mean of the weights. Raises ValueError if it does not fit the model."""
     from scopegym.agents.learning.network import weights_of
 
     now = weights_of(model.policy)

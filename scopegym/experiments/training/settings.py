@@ -30,7 +30,7 @@ class Settings:
 
     @classmethod
     def of(cls, task: str, **overrides: Any) -> Settings:
-        """Those of a task, from its YAML file, with what is not None overridden."""
+        """The settings of a task from its YAML file. Arguments that are not None override them."""
         import yaml
 
         folder = Path(__file__).parent
