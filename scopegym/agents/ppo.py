@@ -28,10 +28,11 @@ def guided(
     policy: Policy, problem: Problem, budget: Budget, rng: np.random.Generator
 ) -> Iterator[Trial]:
     """The policy's proposal, then draws from it and neighbours of the best workflow so far."""
+    shortest = max(1, len(policy.rules.grammar.missing(0)))
     episode = policy.play(problem, horizon=budget.left)
     best = budget.record(episode)
     yield best
-    while budget.left > 0:
+    while budget.left >= shortest:
         trial: Trial | None
         if rng.random() < DRAWN or not best.workflow.steps:
             trial = budget.record(policy.play(problem, rng, horizon=budget.left))
