@@ -24,6 +24,7 @@ from scopegym.cache import current
 from scopegym.errors import ScopegymError
 from scopegym.frames import FrameSource, checked_index
 from scopegym.frozen import FrozenDict
+from scopegym.prior import Polarity
 
 #: Percentiles that ``normalized`` maps to 0 and 1: robust against hot and dead pixels.
 NORMALIZED_PERCENTILES = (0.1, 99.9)
@@ -126,22 +127,27 @@ class Micrograph:
     def _frame_keys(self) -> dict[int, str]:
         return {}
 
-    def normalized(self) -> Source:
+    def normalized(self, contrast: Polarity = "bright") -> Source:
         """The picture with its percentiles 0.1 and 99.9 mapped to 0 and 1, not clipped; computed
-        once.
+        once. ``dark`` inverts it, so that dark columns are bright.
 
         Raises ScopegymError for a stack and for an image without contrast.
         """
-        return self._source
+        return self._source if contrast == "bright" else self._inverted
 
-    def normalized_frames(self) -> Frames[Source]:
+    def normalized_frames(self, contrast: Polarity = "bright") -> Frames[Source]:
         """The frames of a stack, each ``normalized`` by its own percentiles on demand.
 
         Raises ScopegymError for an image. Reading a frame without contrast raises it too.
         """
         if self.data.ndim != 3:
             raise ScopegymError(f"'{self.name}' is one image where a stack of frames is needed.")
-        return Frames[Source](NormalizedFrames(self), self.shape, derivation=_normalized(self.key))
+        key = _normalized(self.key, contrast)
+        return Frames[Source](NormalizedFrames(self, contrast), self.shape, derivation=key)
+
+    @cached_property
+    def _inverted(self) -> Source:
+        return Source(1 - self._source.pixels, derivation=_normalized(self.key, "dark"))
 
     @cached_property
     def _source(self) -> Source:
@@ -157,7 +163,7 @@ class Micrograph:
         for rows in range(0, len(pixels), BLOCK_ROWS):  # in float64, without a copy of the image
             block = self.data[rows : rows + BLOCK_ROWS].astype(np.float64)
             pixels[rows : rows + BLOCK_ROWS] = (block - low) / (high - low)
-        return Source(pixels, derivation=_normalized(self.key))
+        return Source(pixels, derivation=_normalized(self.key, "bright"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,23 +192,24 @@ class NormalizedFrames:
     """The normalised frames of a stack, kept in the current cache."""
 
     micrograph: Micrograph
+    contrast: Polarity = "bright"
 
     def __len__(self) -> int:
         return self.micrograph.frames
 
     def __getitem__(self, index: int) -> Source:
         def compute() -> Source:
-            return self.micrograph.frame(index)._source
+            return self.micrograph.frame(index).normalized(self.contrast)
 
         return current().get(self.key(index), compute)
 
     def key(self, index: int) -> str:
         """The ``key`` of a normalised frame."""
-        return _normalized(self.micrograph.frame_key(index))
+        return _normalized(self.micrograph.frame_key(index), self.contrast)
 
 
-def _normalized(key: str) -> str:
-    return digest("normalized", key)
+def _normalized(key: str, contrast: str) -> str:
+    return digest("normalized" if contrast == "bright" else "inverted", key)
 
 
 def _check_finite(data: Array, name: str) -> None:

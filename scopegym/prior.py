@@ -16,6 +16,9 @@ from scopegym.frozen import FrozenDict
 from scopegym.plain import SHARE, Items, Number, Positive, Record, Rule, Table, Text, checked
 from scopegym.registry import Registry
 
+#: Whether columns are brighter or darker than the gaps between them.
+Polarity = Literal["bright", "dark"]
+
 Vector = tuple[float, float]
 
 _LENGTH = Positive(1e6)
@@ -154,7 +157,7 @@ class Prior:
     count: float | None = None
     neighbour_sums_px: tuple[float, ...] = ()
     parts: tuple[Part, ...] = ()
-    contrast: Literal["bright", "dark"] = "bright"
+    contrast: Polarity = "bright"
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -126,15 +126,14 @@ class Workflow:
         cache: Cache | None = None,
         limits: Limits | None = None,
     ) -> State:
-        """Run the steps on ``micrograph.normalized()``, or on all ``normalized_frames()`` of a
-        stack, and return the final state.
+        """Run the steps on the picture of ``starting``, and return the final state.
 
         Known results come from ``cache`` (default: the current cache). Raises LimitExceededError or
         MemoryExceededError, with the operator's name, when a step exceeds the ``limits`` (default:
         none).
         """
         with using(cache):
-            state = starting(micrograph)
+            state = starting(micrograph, prior)
             for step in self:
                 if limits is not None:
                     step.operator.prepare(limits.isolated)
@@ -198,10 +197,15 @@ class Workflow:
         return Recipe.read(source).workflow
 
 
-def starting(micrograph: Micrograph) -> State:
-    """The state before the first step: the normalised picture, or the frames of a stack."""
+def starting(micrograph: Micrograph, prior: Prior) -> State:
+    """The state before the first step: the normalised picture, or the frames of a stack.
+
+    Where the prior has dark columns, it is inverted: operators, rewards and policies see bright
+    columns only.
+    """
     stack = len(micrograph.shape) == 3
-    source: Any = micrograph.normalized_frames() if stack else micrograph.normalized()
+    normalized = micrograph.normalized_frames if stack else micrograph.normalized
+    source: Any = normalized(prior.contrast)
     return State.start(source)
 
 

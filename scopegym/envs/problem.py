@@ -211,8 +211,9 @@ class Problem:
 
     @property
     def source(self) -> Source:
-        """The normalised picture, or ``Frames[Source]`` for a task that takes frames."""
-        return starting(self.micrograph).source
+        """The normalised picture with bright columns, or ``Frames[Source]`` for a task that takes
+        frames."""
+        return starting(self.micrograph, self.prior).source
 
     def check(self) -> None:
         """Raise ScopegymError for an image without contrast and for too small a field."""

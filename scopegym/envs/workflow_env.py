@@ -24,7 +24,7 @@ from scopegym.errors import ScopegymError
 from scopegym.limits import Limits
 from scopegym.micrograph import Micrograph
 from scopegym.rewards.base import Reward
-from scopegym.sample.estimation import estimate_prior
+from scopegym.sample import Sample
 
 #: Input of an episode: a problem, or an image, whose prior is then estimated.
 Picture = Problem | Micrograph | str | Path
@@ -148,7 +148,7 @@ class WorkflowEnv(gymnasium.Env[dict[str, Array], np.int64]):
         if isinstance(image, str | Path):
             image = load(image)
         if isinstance(image, Micrograph):
-            image = Problem(image, estimate_prior(image.normalized()), self.task)
+            image = Problem(image, Sample(estimate=True).expect(image).prior, self.task)
         if not isinstance(image, Problem):
             raise ScopegymError(f"An image is a problem, a micrograph or a file, not {image!r}.")
         return replace(image, task=self.task, reward=self.reward, cache=self.cache)

@@ -39,7 +39,7 @@ def image_evidence(source: Source, points: Points, prior: Prior) -> float:
     if not len(inner):
         return float("nan")
     likeness = cache.current().get(
-        ("evidence", source.key, prior.scale_px, prior.count, prior.contrast),
+        ("evidence", source.key, prior.scale_px, prior.count),
         lambda: _Likeness.of(source, prior),
     )
     above = likeness.above_chance(_bilinear(likeness.response, inner)) / likeness.attainable
@@ -58,9 +58,8 @@ class _Likeness:
 
     @classmethod
     def of(cls, source: Source, prior: Prior) -> _Likeness:
-        widths = (NARROW, WIDE) if prior.contrast == "bright" else (WIDE, NARROW)
-        response = smooth(source.pixels, widths[0] * prior.scale_px)
-        response -= smooth(source.pixels, widths[1] * prior.scale_px)
+        response = smooth(source.pixels, NARROW * prior.scale_px)
+        response -= smooth(source.pixels, WIDE * prior.scale_px)
         response = readonly(response)
         margin = int(min(prior.scale_px / 2, (min(source.shape) - 1) // 2))
         inner = response[margin : source.shape[0] - margin, margin : source.shape[1] - margin]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from scopegym.prior import Prior, Vector
+from scopegym.prior import Polarity, Prior, Vector
 from scopegym.sample.lattice import LatticeFit, measure_lattice
 from scopegym.sample.projection import Projection
 from scopegym.sample.zone import axis_name
@@ -46,7 +46,7 @@ class Calibration:
         self,
         projection: Projection,
         shape: tuple[int, int],
-        contrast: Literal["bright", "dark"] = "bright",
+        contrast: Polarity = "bright",
     ) -> Prior:
         """Expectations for the field ``shape`` (H, W): from the measured lattice if there is one,
         otherwise from the pixel size."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scopegym.errors import ScopegymError
-from scopegym.prior import Prior
+from scopegym.prior import Polarity, Prior
 from scopegym.sample.spectrum import (
     LARGEST_PX,
     Field,
@@ -36,7 +35,7 @@ START = 0.65
 FEW = 16
 
 
-def estimate_prior(source: ArrayLike, contrast: Literal["bright", "dark"] = "bright") -> Prior:
+def estimate_prior(source: ArrayLike, contrast: Polarity = "bright") -> Prior:
     """Expectations from the image ``[H, W]`` alone: nearest-neighbour spacing and column count.
 
     The first scale is the maximum of the energy of the normalised Laplacian of Gaussian above the

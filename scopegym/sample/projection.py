@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scopegym.artifacts import readonly
 from scopegym.errors import ScopegymError
-from scopegym.prior import Lattice, Prior, Vector
+from scopegym.prior import Lattice, Polarity, Prior, Vector
 from scopegym.sample.zone import Zone, direction_name
 
 #: Number of neighbours in the density rule of the reward.
@@ -163,7 +163,7 @@ class Projection:
         *,
         pixel_size_nm: float | None = None,
         lattice_px: ArrayLike | None = None,
-        contrast: Literal["bright", "dark"] = "bright",
+        contrast: Polarity = "bright",
     ) -> Prior:
         """The prior of a field of ``shape`` (H, W), from the pixel size [nm] or from measured
         lattice vectors ``[2, 2]`` [px]."""

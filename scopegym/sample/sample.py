@@ -11,18 +11,24 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
-from scopegym.prior import Prior
+from scopegym.prior import Polarity, Prior
 from scopegym.sample.calibration import Calibration, check_calibration
 from scopegym.sample.crystal import Crystal
 from scopegym.sample.crystal import crystal as find_crystal
 from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.polarity import (
+    polarity_alone,
+    polarity_at,
+    polarity_of_lattice,
+)
 from scopegym.sample.projection import Projection
 from scopegym.sample.zone import parse_zone
 from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
 
 #: Result of a contradicted pixel size: an error, nothing, or only a message.
 CalibrationPolicy = Literal["check", "trust", "report"]
-Contrast = Literal["bright", "dark"]
+#: ``auto`` is decided from the image.
+Contrast = Literal["auto", "bright", "dark"]
 
 #: Nyquist asks for two pixels per spacing; a column needs a third to be a maximum [px].
 LEAST_SPACING_PX = 3
@@ -47,6 +53,7 @@ class Sample:
     ``spacing`` is a length such as ``0.28 nm`` or ``8 px``. ``density_per_nm2`` is needed to count
     columns. ``estimate`` takes both from the image. ``pixel_size``, such as ``35.2 pm``,
     overrides the value in the file. With a crystal the pixel size is checked against the lattice in
+    the image. ``contrast`` says whether columns are ``bright`` or ``dark``; ``auto`` decides from
     the image. ``calibration`` decides about a contradiction: ``check`` raises an error, ``report``
     gives a message, ``trust`` uses the stated pixel size in any case.
     Raises ScopegymError for invalid or contradictory values.
@@ -58,7 +65,7 @@ class Sample:
     spacing: str | None = None
     estimate: bool = False
     pixel_size: str | None = None
-    contrast: Contrast = "bright"
+    contrast: Contrast = "auto"
     calibration: CalibrationPolicy = "check"
 
     def __post_init__(self) -> None:
@@ -103,7 +110,11 @@ class Sample:
         elif self.estimate:
             expectation = _from_image(micrograph, self.contrast)
         else:
-            expectation = Expectation(self._from_figures(micrograph, counted))
+            prior = self._from_figures(micrograph, counted)
+            # Of a stack, the first frame decides.
+            shown = polarity_at(micrograph.images[0].normalized(), prior.scale_px)
+            contrast, said = _settled(self.contrast, shown)
+            expectation = Expectation(replace(prior, contrast=contrast), None, said)
         resolvable(expectation.prior)
         return expectation
 
@@ -141,16 +152,28 @@ class Sample:
             scale_px=spacing_px,
             count=count,
             neighbour_sums_px=(4 * spacing_px,),
-            contrast=self.contrast,
             sources=dict.fromkeys(known, "given"),
         )
 
 
 def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
-    return Expectation(
-        estimate_prior(micrograph.normalized(), contrast),
-        None,
-        ("Spacing and count are estimated from the image, without an independent check.",),
+    source = micrograph.normalized()
+    chosen, said = _settled(contrast, polarity_alone(source))
+    unchecked = "Spacing and count are estimated from the image, without an independent check."
+    return Expectation(estimate_prior(source, chosen), None, (unchecked, *said))
+
+
+def _settled(asked: Contrast, shown: Polarity | None) -> tuple[Polarity, tuple[str, ...]]:
+    """The polarity to use, and what to tell the user."""
+    if asked == "auto":
+        if shown == "dark":
+            return "dark", ("The columns in the image are dark; it is analysed inverted.",)
+        return "bright", ()
+    if shown in (None, asked):
+        return asked, ()
+    return asked, (
+        f"The columns in the image are {shown}, but {asked} ones are searched as you asked; "
+        "leave out --contrast to decide from the image.",
     )
 
 
@@ -203,11 +226,15 @@ def _from_crystal(
             f"{found.message} Correct the pixel size or the crystal, or use the stated pixel size "
             "with --calibration trust."
         )
+    shown = polarity_of_lattice(found.fit)
+    if shown is None:
+        shown = polarity_at(micrograph.normalized(), projection.spacing_nm / size)
+    chosen, said = _settled(contrast, shown)
     if policy != "trust":
-        prior = found.prior(projection, shape, contrast)
+        prior = found.prior(projection, shape, chosen)
     else:
-        prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)
-    return Expectation(prior, found, (found.message,))
+        prior = projection.prior(shape, pixel_size_nm=size, contrast=chosen)
+    return Expectation(prior, found, (found.message, *said))
 
 
 def resolvable(prior: Prior) -> None:

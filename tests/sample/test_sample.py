@@ -135,7 +135,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative spacing": ({"spacing": "-8 px"}, "positive"),
     "pixel size in furlongs": ({"estimate": True, "pixel_size": "3 furlong"}, "furlong"),
     "pixel of a mile": ({"estimate": True, "pixel_size": "1 m"}, "as microscopes have"),
-    "grey": ({"estimate": True, "contrast": "grey"}, "bright or dark, not 'grey'"),
+    "grey": ({"estimate": True, "contrast": "grey"}, "auto or bright or dark, not 'grey'"),
     "belief": ({"estimate": True, "calibration": "believe"}, "check or trust or report"),
     "a list of contrasts": ({"estimate": True, "contrast": ["dark"]}, "bright or dark"),
 }

@@ -45,7 +45,7 @@ def apply(
     spacing: Spacing = None,
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
-    contrast: Contrast = "bright",
+    contrast: Contrast = "auto",
     refine: Annotated[
         int, typer.Option(min=0, help="Further workflows to try around each proposal.")
     ] = 0,

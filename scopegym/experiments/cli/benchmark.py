@@ -57,7 +57,7 @@ def benchmark(
     spacing: Spacing = None,
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
-    contrast: Contrast = "bright",
+    contrast: Contrast = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Searches by each agent on an image.")] = 10,
     budget: Executions = 60,
     policy: Annotated[

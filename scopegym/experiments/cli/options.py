@@ -42,7 +42,8 @@ Estimate = Annotated[
     bool, typer.Option("--estimate", help="Take spacing and count from the image itself.")
 ]
 Contrast = Annotated[
-    Literal["bright", "dark"], typer.Option(help="Columns are bright (HAADF) or dark.")
+    Literal["auto", "bright", "dark"],
+    typer.Option(help="Columns are bright (HAADF) or dark (ABF); auto decides from the image."),
 ]
 Workers = Annotated[
     int | None,

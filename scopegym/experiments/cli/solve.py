@@ -65,7 +65,7 @@ def solve(
         Literal["check", "trust"],
         typer.Option(help="Check the pixel size against the lattice, or trust it."),
     ] = "check",
-    contrast: Contrast = "bright",
+    contrast: Contrast = "auto",
     frame: Frame = None,
     agent: AgentName = "bayes",
     budget: Executions = 120,

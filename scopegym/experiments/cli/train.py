@@ -51,7 +51,7 @@ def train(
     spacing: Spacing = None,
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
-    contrast: Contrast = "bright",
+    contrast: Contrast = "auto",
     steps: Annotated[int | None, typer.Option(min=1, help="Micro-steps to train for.")] = None,
     validation: Annotated[
         int | None, typer.Option(min=1, help="Simulated images to validate on.")

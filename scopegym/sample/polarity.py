@@ -1,0 +1,67 @@
+"""Whether columns are brighter or darker than the gaps between them."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from scopegym.errors import ScopegymError
+from scopegym.prior import Polarity
+from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.lattice import LatticeFit
+from scopegym.sample.spectrum import centre, readable
+
+#: Widths of the difference of Gaussians that shows columns [spacings].
+NARROW, WIDE = 0.15, 0.6
+#: Skewness below which an image shows no polarity. Simulated crystals with noise up to 0.5 and
+#: published images of crystals have at least 0.5; a noisy honeycomb of graphene has 0.02.
+LEAST_SKEWNESS = 0.15
+
+
+def skewness(source: ArrayLike, spacing_px: float) -> float:
+    """Skewness of a difference of Gaussians of the centre of an image ``[H, W]``.
+
+    Columns are narrower than the gaps between them. So the skewness is positive for bright columns
+    and negative for dark ones, whatever the crystal.
+    """
+    from scipy.ndimage import gaussian_filter
+    from scipy.stats import skew
+
+    image = centre(readable(source))
+    response = gaussian_filter(image, NARROW * spacing_px)
+    response -= gaussian_filter(image, WIDE * spacing_px)
+    # Both filters need a margin.
+    margin = min(round(2 * WIDE * spacing_px), (min(image.shape) - 1) // 4)
+    inner = response[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+    return float(skew(inner, axis=None)) if inner.std() > 0 else 0.0
+
+
+def polarity_at(source: ArrayLike, spacing_px: float) -> Polarity | None:
+    """The polarity of columns with this spacing [px]; None if the image does not show it."""
+    return _of(skewness(source, spacing_px))
+
+
+def polarity_of_lattice(fit: LatticeFit) -> Polarity | None:
+    """The polarity of the mean unit cell; None if the lattice was not found."""
+    if not fit.reliable:
+        return None
+    return "bright" if fit.contrast > 0 else "dark"
+
+
+def polarity_alone(source: ArrayLike) -> Polarity | None:
+    """The polarity of columns of unknown spacing; None if the image does not show it.
+
+    The spacing follows from the polarity, so both are tried, and the stronger one decides.
+    """
+    total = 0.0
+    for contrast in ("bright", "dark"):
+        try:
+            total += skewness(source, estimate_prior(source, contrast).scale_px)
+        except ScopegymError:
+            continue
+    return _of(total / 2)
+
+
+def _of(value: float) -> Polarity | None:
+    if abs(value) < LEAST_SKEWNESS:
+        return None
+    return "bright" if value > 0 else "dark"
