@@ -28,6 +28,7 @@ from scopegym.registry import load_plugin
 from scopegym.rewards.base import Reward
 from scopegym.sample import Expectation, Sample
 from scopegym.sample.crystal import Crystal
+from scopegym.sample.imaging import ImagingName
 from scopegym.sample.sample import CalibrationPolicy, Contrast
 from scopegym.units import parse_pixel_size
 from scopegym.workers import Backend
@@ -149,6 +150,7 @@ def solve(
     estimate: bool = False,
     pixel_size: str | None = None,
     contrast: Contrast | None = None,
+    imaging: ImagingName | None = None,
     calibration: CalibrationPolicy | None = None,
     frame: int | None = None,
     reward: RewardLike = None,
@@ -182,6 +184,7 @@ def solve(
         "estimate": estimate or None,
         "pixel_size": pixel_size,
         "contrast": contrast,
+        "imaging": imaging,
         "calibration": calibration,
     }
     stated = {name: value for name, value in options.items() if value is not None}

@@ -12,16 +12,16 @@ from typing import Any, Literal, NamedTuple, get_args
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Polarity, Prior
-from scopegym.sample.calibration import Calibration, check_calibration
+from scopegym.sample.calibration import Calibration
 from scopegym.sample.crystal import Crystal
 from scopegym.sample.crystal import crystal as find_crystal
 from scopegym.sample.estimation import estimate_prior
+from scopegym.sample.imaging import IMAGING, ImagingName, read_as, recognised
 from scopegym.sample.polarity import (
     polarity_alone,
     polarity_at,
     polarity_of_lattice,
 )
-from scopegym.sample.projection import Projection
 from scopegym.sample.zone import parse_zone
 from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
 
@@ -53,8 +53,9 @@ class Sample:
     ``spacing`` is a length such as ``0.28 nm`` or ``8 px``. ``density_per_nm2`` is needed to count
     columns. ``estimate`` takes both from the image. ``pixel_size``, such as ``35.2 pm``,
     overrides the value in the file. With a crystal the pixel size is checked against the lattice in
-    the image. ``contrast`` says whether columns are ``bright`` or ``dark``; ``auto`` decides from
-    the image. ``calibration`` decides about a contradiction: ``check`` raises an error, ``report``
+    the image. ``contrast`` says whether columns are ``bright`` or ``dark``. ``imaging`` (see
+    ``IMAGING``) says which columns of a crystal are visible. ``auto`` decides from the image.
+    ``calibration`` decides about a contradiction: ``check`` raises an error, ``report``
     gives a message, ``trust`` uses the stated pixel size in any case.
     Raises ScopegymError for invalid or contradictory values.
     """
@@ -66,6 +67,7 @@ class Sample:
     estimate: bool = False
     pixel_size: str | None = None
     contrast: Contrast = "auto"
+    imaging: ImagingName | Literal["auto"] = "auto"
     calibration: CalibrationPolicy = "check"
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Sample:
                 "columns are counted), or estimate."
             )
         _check_choice("contrast", self.contrast, get_args(Contrast))
+        _check_choice("kind of imaging", self.imaging, ("auto", *IMAGING))
         _check_choice("calibration", self.calibration, get_args(CalibrationPolicy))
         object.__setattr__(self, "estimate", bool(self.estimate))
         object.__setattr__(self, "density_per_nm2", _density(self.density_per_nm2))
@@ -105,8 +108,7 @@ class Sample:
         """
         micrograph = self.calibrated(micrograph)
         if self.crystal is not None:
-            projection = find_crystal(self.crystal).project(self.zone)
-            expectation = _from_crystal(micrograph, projection, self.calibration, self.contrast)
+            expectation = self._from_crystal(micrograph, find_crystal(self.crystal))
         elif self.estimate:
             expectation = _from_image(micrograph, self.contrast)
         else:
@@ -117,6 +119,31 @@ class Sample:
             expectation = Expectation(replace(prior, contrast=contrast), None, said)
         resolvable(expectation.prior)
         return expectation
+
+    def _from_crystal(self, micrograph: Micrograph, crystal: Crystal) -> Expectation:
+        size, zone = _pixel_size(micrograph), parse_zone(self.zone)
+        shape = (micrograph.shape[0], micrograph.shape[1])
+        source = micrograph.normalized()
+        reading = read_as(
+            "haadf" if self.imaging == "auto" else self.imaging, crystal, zone, source, size
+        )
+        shown = polarity_of_lattice(reading.calibration.fit)
+        if shown is None:
+            shown = polarity_at(source, reading.projection.spacing_nm / size)
+        contrast, said = _settled(self.contrast, shown)
+        if self.imaging == "auto":
+            reading = recognised(reading, contrast, crystal, zone, source)
+        projection, found = reading.projection, reading.calibration
+        if found.status == "contradicted" and self.calibration == "check":
+            raise ScopegymError(
+                f"{found.message} Correct the pixel size or the crystal, or use the stated pixel "
+                "size with --calibration trust."
+            )
+        if self.calibration == "trust":
+            prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)
+        else:
+            prior = found.prior(projection, shape, contrast)
+        return Expectation(prior, found, (found.message, *said, *reading.messages))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for manifests: a crystal as its name and the hash of its content."""
@@ -129,6 +156,7 @@ class Sample:
             "spacing": self.spacing,
             "estimate": self.estimate,
             "contrast": self.contrast,
+            "imaging": self.imaging,
             "calibration": self.calibration,
         }
 
@@ -209,32 +237,14 @@ def _count(micrograph: Micrograph, density_per_nm2: float) -> float:
 def _pixel_size(micrograph: Micrograph) -> float:
     """The pixel size [nm]. Raises ScopegymError if it is unknown."""
     if micrograph.pixel_size_nm is None:
+        scale = micrograph.metadata.get("scale_without_unit")
         raise ScopegymError(
             f"The pixel size of '{micrograph.name}' is unknown; give one, such as '35.2 pm'."
+            if scale is None
+            else f"The pixel size of '{micrograph.name}' is unknown, because the file gives "
+            f"{scale:.6g} without a unit; if these are nm, type --pixel-size '{scale:.6g} nm'."
         )
     return check_pixel_size(micrograph.pixel_size_nm, f"The pixel size of '{micrograph.name}'")
-
-
-def _from_crystal(
-    micrograph: Micrograph, projection: Projection, policy: CalibrationPolicy, contrast: Contrast
-) -> Expectation:
-    size = _pixel_size(micrograph)
-    shape = (micrograph.shape[0], micrograph.shape[1])
-    found = check_calibration(micrograph.normalized(), projection, size)
-    if found.status == "contradicted" and policy == "check":
-        raise ScopegymError(
-            f"{found.message} Correct the pixel size or the crystal, or use the stated pixel size "
-            "with --calibration trust."
-        )
-    shown = polarity_of_lattice(found.fit)
-    if shown is None:
-        shown = polarity_at(micrograph.normalized(), projection.spacing_nm / size)
-    chosen, said = _settled(contrast, shown)
-    if policy != "trust":
-        prior = found.prior(projection, shape, chosen)
-    else:
-        prior = projection.prior(shape, pixel_size_nm=size, contrast=chosen)
-    return Expectation(prior, found, (found.message, *said))
 
 
 def resolvable(prior: Prior) -> None:

@@ -524,6 +524,24 @@ def test_velox_frames_and_reciprocal_units(tmp_path: Path) -> None:
     assert read(path).pixel_size_nm is None
 
 
+@pytest.mark.parametrize(
+    ("unit", "pixel_nm", "alone"),
+    [("nm", 0.02, None), ("\u00c5", 0.002, None), ("", None, 0.02), ("<undefined>", None, 0.02)],
+)
+def test_hyperspy_axes(tmp_path: Path, unit: str, pixel_nm: float | None, alone) -> None:
+    with h5py.File(tmp_path / "image.hspy", "w") as file:
+        file["Experiments/scan/data"] = GREY
+        for axis in (0, 1):
+            about = file.create_group(f"Experiments/scan/axis-{axis}").attrs
+            about["scale"], about["size"] = 0.02, GREY.shape[axis]
+            if unit:
+                about["units"] = unit
+    found = load(tmp_path / "image.hspy")
+    np.testing.assert_array_equal(found.data, GREY)
+    assert found.pixel_size_nm == (None if pixel_nm is None else pytest.approx(pixel_nm))
+    assert found.metadata.get("scale_without_unit") == alone
+
+
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize(
     ("unit", "pixel_nm"), [("[n_m]", 0.5), ("[u_m]", 500.0), ("A", 0.05), ("[1/n_m]", None)]

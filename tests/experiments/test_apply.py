@@ -76,7 +76,7 @@ def test_every_image_and_frame_has_its_results(undisturbed: Path):
     assert len(rows) == 13
     assert rows.loc[rows.image == "stack.tif", "frame"].tolist() == [0, 1, 2]
     assert rows.score.min() > 0.85 and (rows.operator_executions <= 5).all()
-    assert (abs(rows.points / rows.expected - 1) < 0.1).all()
+    assert (abs(rows.points / rows.expected - 1) < 0.15).all()
     assert summary(undisturbed) == {
         "images": 13,
         "ok": int((rows.verdict == "ok").sum()),

@@ -75,7 +75,7 @@ def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]], wanted: str | Non
 # HDF5
 
 
-@reader("an HDF5 file", ".h5", ".hdf5", ".hdf", ".emd", named=True)
+@reader("an HDF5 file", ".h5", ".hdf5", ".hdf", ".emd", ".hspy", named=True)
 def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Content:
     import h5py
 
@@ -102,7 +102,7 @@ def _read_hdf5(path: Path, dataset: str | None, order: Order = "first") -> Conte
             order = "last"
         pixels = _image_or_frames(found[name], path, order)
         attributes = {k: _plain(v) for k, v in file.attrs.items()}
-        metadata = {"dataset": name, "attributes": attributes}
+        metadata = {"dataset": name, "attributes": attributes, **_scale_alone(found[name])}
         peaks, truth = found.get(ATOMAGINED_TRUTH) or _beside(file, ATOMAGINED_TRUTH), None
         if peaks is not None and peaks.shape == pixels.shape:
             truth = Points(np.argwhere(_stored(peaks, path)).astype(np.float64), peaks.shape)
@@ -250,8 +250,8 @@ def _plain(value: Any) -> Any:
 
 
 def _hdf5_calibration(node: Any, shape: tuple[int, ...], path: Path) -> Calibration | None:
-    """Of the two EMD layouts, or by attributes from the dataset up to the root."""
-    if found := first((_velox, _berkeley), node):
+    """Of the EMD layouts or HyperSpy's, or by attributes from the dataset up to the root."""
+    if found := first((_velox, _berkeley, _hyperspy), node):
         return found
     while not (found := stated(node.attrs, shape, path, "HDF5 attribute")) and node.name != "/":
         node = node.parent
@@ -274,6 +274,35 @@ def _berkeley(node: Any) -> Calibration | None:
     last = node.ndim - (_beside(group, "dim0") is not None)
     y, x = (_step(_beside(group, f"dim{axis}")) for axis in (last - 1, last))
     return calibration("EMD dimensions", y, x)
+
+
+def _hyperspy(node: Any) -> Calibration | None:
+    y, x = _axes(node)
+    return calibration("HyperSpy axes", y, x)
+
+
+def _axes(node: Any) -> list[tuple[float, str]]:
+    """Scale and unit of the last two axes in HyperSpy's layout."""
+    import h5py
+
+    found = []
+    for axis in (node.ndim - 2, node.ndim - 1):
+        name = f"axis-{axis}"
+        if _link(node.parent, name) != h5py.h5l.TYPE_HARD:
+            raise ValueError("there are no axes")
+        about = node.parent[name].attrs
+        found.append((float(about["scale"]), as_text(about.get("units", ""))))
+    return found
+
+
+def _scale_alone(node: Any) -> dict[str, float]:
+    """The scale of axes in HyperSpy's layout that have no unit; empty for all others."""
+    try:
+        (y, unit), (x, other) = _axes(node)
+    except (KeyError, TypeError, ValueError):
+        return {}
+    named = {unit, other} - {"", "<undefined>"}
+    return {"scale_without_unit": x} if not named and y == x and x not in (0.0, 1.0) else {}
 
 
 def _step(axis: Any) -> tuple[float, str]:

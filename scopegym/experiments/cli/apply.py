@@ -17,6 +17,7 @@ from scopegym.experiments.cli.options import (
     Device,
     Estimate,
     Gpus,
+    Imaging,
     Json,
     Out,
     PixelSize,
@@ -46,6 +47,7 @@ def apply(
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
     contrast: Contrast = "auto",
+    imaging: Imaging = "auto",
     refine: Annotated[
         int, typer.Option(min=0, help="Further workflows to try around each proposal.")
     ] = 0,
@@ -75,7 +77,7 @@ def apply(
     from scopegym.registry import read_plugins
 
     load_plugins(plugin)
-    sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+    sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast, imaging)
     folder = policy_folder(policy)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)

@@ -15,6 +15,7 @@ from scopegym.experiments.cli.options import (
     Density,
     Estimate,
     Executions,
+    Imaging,
     Json,
     Out,
     PixelSize,
@@ -58,6 +59,7 @@ def benchmark(
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
     contrast: Contrast = "auto",
+    imaging: Imaging = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Searches by each agent on an image.")] = 10,
     budget: Executions = 60,
     policy: Annotated[
@@ -83,7 +85,7 @@ def benchmark(
     load_plugins(plugin)
     given = None
     if images:
-        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast, imaging)
         given = UserImages.of(files(images).items(), sample)
     start_ray(backend, ray_address)
     with resumable("runs", out), progress(0, f"benchmark of {task}", "runs") as advance:

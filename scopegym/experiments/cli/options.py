@@ -45,6 +45,10 @@ Contrast = Annotated[
     Literal["auto", "bright", "dark"],
     typer.Option(help="Columns are bright (HAADF) or dark (ABF); auto decides from the image."),
 ]
+Imaging = Annotated[
+    Literal["auto", "haadf", "adf", "abf", "bf", "idpc", "hrtem"],
+    typer.Option(help="Which columns of a crystal are visible; auto decides from the image."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, max=1024, help="Number of processes; default one per core."),

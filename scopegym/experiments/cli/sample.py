@@ -13,6 +13,7 @@ def sample_of(
     estimate: bool,
     pixel_size: str | None,
     contrast: Any,
+    imaging: Any,
     calibration: Any = "report",
 ) -> Any:
     """The sample that the options describe."""
@@ -26,6 +27,7 @@ def sample_of(
         estimate=estimate,
         pixel_size=pixel_size,
         contrast=contrast,
+        imaging=imaging,
         calibration=calibration,
     )
 

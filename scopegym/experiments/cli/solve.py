@@ -19,6 +19,7 @@ from scopegym.experiments.cli.options import (
     Executions,
     Frame,
     Image,
+    Imaging,
     Json,
     Out,
     PickName,
@@ -66,6 +67,7 @@ def solve(
         typer.Option(help="Check the pixel size against the lattice, or trust it."),
     ] = "check",
     contrast: Contrast = "auto",
+    imaging: Imaging = "auto",
     frame: Frame = None,
     agent: AgentName = "bayes",
     budget: Executions = 120,
@@ -103,7 +105,9 @@ def solve(
     """
     from scopegym.experiments.solving import opened, prepared
 
-    known = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast, calibration)
+    known = sample_of(
+        crystal, zone, density, spacing, estimate, pixel_size, contrast, imaging, calibration
+    )
     plan = prepared(
         opened(image, pixel_size, frame),
         task,

@@ -18,6 +18,7 @@ from scopegym.experiments.cli.options import (
     Device,
     Estimate,
     Gpus,
+    Imaging,
     Json,
     PixelSize,
     Plugins,
@@ -52,6 +53,7 @@ def train(
     estimate: Estimate = False,
     pixel_size: PixelSize = None,
     contrast: Contrast = "auto",
+    imaging: Imaging = "auto",
     steps: Annotated[int | None, typer.Option(min=1, help="Micro-steps to train for.")] = None,
     validation: Annotated[
         int | None, typer.Option(min=1, help="Simulated images to validate on.")
@@ -80,7 +82,7 @@ def train(
     settings = Settings.of(task, steps=steps, validation=validation)
     problems = None
     if images:
-        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast)
+        sample = sample_of(crystal, zone, density, spacing, estimate, pixel_size, contrast, imaging)
         problems = problems_of(images, sample, chosen)
     if ray_address is None:  # on a cluster it is the workers that need it
         check(device)
