@@ -22,6 +22,7 @@ ENTRIES = Record(
         "rows": Text(10**8),
         "task": Text(),
         "operators": Text(10**7),
+        "slots": Text(10**7),
     }
 )
 
@@ -51,7 +52,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         checked(ENTRIES, checkpoint, "The content")
-        json.loads(checkpoint["operators"])
+        for name in ("operators", "slots"):
+            json.loads(checkpoint[name])
     except Exception as error:  # torch raises whatever a damaged archive happens to cause
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ScopegymError(f"'{path}' is no checkpoint of a training: {reason}.") from None

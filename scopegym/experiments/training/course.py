@@ -203,7 +203,8 @@ class Course:
                 "seconds": self._seconds,
                 "rows": json.dumps([asdict(row) for row in self.rows]),
                 "task": self.spec["task"],
-                "operators": json.dumps([self.spec["operators"], self.spec["slots"]]),
+                "operators": json.dumps(self.spec["operators"]),
+                "slots": json.dumps(self.spec["slots"]),
                 "seed": self.spec["training"]["seed"],
             },
             path,
@@ -211,12 +212,12 @@ class Course:
 
     def restore(self, model: Any, checkpoint: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ScopegymError when it belongs to another training."""
-        mine = self.spec["task"], to_json([self.spec["operators"], self.spec["slots"]])
-        theirs = checkpoint["task"], to_json(json.loads(checkpoint["operators"]))
-        if mine != theirs:
+        task, *entries = self.spec["task"], self.spec["operators"], self.spec["slots"]
+        theirs = [json.loads(checkpoint[name]) for name in ("operators", "slots")]
+        if task != checkpoint["task"] or to_json(entries) != to_json(theirs):
             raise ScopegymError(
-                f"The checkpoint in '{self.output.folder}' is of task {theirs[0]} with other "
-                f"operators or slots than task {mine[0]} has now; start again without --resume."
+                f"The checkpoint in '{self.output.folder}' is of task {checkpoint['task']} with "
+                f"other operators or slots than task {task} has now; start again without --resume."
             )
         try:
             model.policy.load_state_dict(checkpoint["policy"])
