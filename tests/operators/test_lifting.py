@@ -120,7 +120,7 @@ def test_frames_as_an_input_and_as_an_output():
         return Frames[Image]([Image(image.pixels[:32]) for image in frames])
 
     assert strung.inputs == (Frames[Points],) and cropped.output is Frames[Image]
-    start = starting(STACK)
+    start = starting(STACK, PRIOR)
     assert cropped.runs_on(start) and not strung.runs_on(start)
     assert not strung.runs_on(FOUND.run(IMAGES[0], PRIOR))
     with pytest.raises(ScopegymError, match=r"strung needs Frames\[Points\], which no step made"):
@@ -213,11 +213,11 @@ def test_a_task_says_what_it_takes():
 def test_stacks_of_different_length_are_refused():
     points = FOUND.run(IMAGES[0], PRIOR).get(Points)
     assert points is not None
-    state = starting(STACK).with_artifact(Frames[Points]([points] * 3))
+    state = starting(STACK, PRIOR).with_artifact(Frames[Points]([points] * 3))
     with pytest.raises(ScopegymError, match=r"differ in length: \[3, 4\] frames"):
         operators["refine_positions"].apply(state, {}, PRIOR)
 
 
 def test_starting_with_an_image_is_as_before():
-    assert isinstance(starting(IMAGES[0]), State)
-    assert starting(IMAGES[0]).source.key == IMAGES[0].normalized().key
+    assert isinstance(starting(IMAGES[0], PRIOR), State)
+    assert starting(IMAGES[0], PRIOR).source.key == IMAGES[0].normalized().key

@@ -294,7 +294,7 @@ def test_it_is_stopped_in_another_thread_too():
         operators["endless"].prepare()
         try:
             with limited(Limits(seconds=0.5)):
-                operators["endless"].apply(starting(IMAGE), {}, PRIOR)
+                operators["endless"].apply(starting(IMAGE, PRIOR), {}, PRIOR)
         except BaseException as error:
             caught.append(error)
 
@@ -328,7 +328,7 @@ def test_a_function_that_no_file_defines_travels_by_value():
         return Points(np.array([[os.getpid(), factor * offset]]), image.shape)
 
     found = declare(local, isolated=True)
-    state = found.apply(starting(IMAGE), {}, PRIOR)
+    state = found.apply(starting(IMAGE, PRIOR), {}, PRIOR)
     points = state.get(Points)
     assert points is not None and points.yx[0, 0] != os.getpid() and points.yx[0, 1] == 1.5
     assert not points.yx.flags.writeable
