@@ -44,9 +44,9 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[entry.name] = entry
         return entry
 
-    def remove(self, name: str) -> None:
-        """Forget an entry."""
-        del self._entries[name]
+    def restore(self, entries: Mapping[str, T]) -> None:
+        """Return to former entries."""
+        self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> T:
         try:

@@ -126,8 +126,10 @@ class Policy:
         return episode
 
     def propose(self, problem: Problem, most: int | None = None) -> Trial:
-        """The workflow of one episode, with at most this many operator executions if given."""
-        return self.play(problem, horizon=most).trial
+        """The workflow of one episode, with at most this many operator executions if given, and at
+        least as many as there are mandatory slots."""
+        least = max(1, len(self.rules.grammar.missing(0)))
+        return self.play(problem, horizon=None if most is None else max(most, least)).trial
 
     def out_of_domain_features(self, problem: Problem) -> list[str]:
         """The features of a problem outside the range in training, the farthest first."""

@@ -33,15 +33,14 @@ def guided(
     best = budget.record(episode)
     yield best
     while budget.left >= shortest:
-        trial: Trial | None
-        if rng.random() < DRAWN or not best.workflow.steps:
-            trial = budget.record(policy.play(problem, rng, horizon=budget.left))
-        else:
+        trial = None
+        if best.failure is None and best.workflow.steps and rng.random() >= DRAWN:
             trial = budget.evaluate(neighbour(best.workflow, rng))
         if trial is None:
-            return
+            trial = budget.record(policy.play(problem, rng, horizon=budget.left))
         yield trial
-        if trial.failure is None and trial.score.value > best.score.value:
+        better = best.failure is not None or trial.score.value > best.score.value
+        if trial.failure is None and better:
             best = trial
 
 

@@ -104,6 +104,7 @@ disorder = registry.add(
         ),
         sample=sample,
         nouns=Nouns("columns", "disordered regions", "disordered", "ordered"),
+        few=8,
         # Two periods of the lattice in a third of the field.
         least_field=12.0,
         null=Workflow((*ATOMS, Step("region_mask"))),

@@ -62,12 +62,10 @@ class Grammar:
     def of(cls, slots: Sequence[Slot], expert: Iterable[Step] = ()) -> Grammar:
         """These slots, with the expert's steps as fallbacks; elsewhere the slot's first operator
         with its defaults."""
-        steps = list(expert)
-        fallbacks = [
-            steps.pop(0) if steps and steps[0].op in slot.operators else Step(slot.operators[0])
-            for slot in slots
-        ]
-        return cls(tuple(slots), tuple(fallbacks))
+        bare = cls(tuple(slots), tuple(Step(slot.operators[0]) for slot in slots))
+        filled = bare.filled(expert) or bare.fallbacks
+        steps = (step or default for step, default in zip(filled, bare.fallbacks, strict=True))
+        return replace(bare, fallbacks=tuple(steps))
 
     @cached_property
     def operators(self) -> tuple[str, ...]:
@@ -82,7 +80,7 @@ class Grammar:
         """
         if not names:
             raise ScopegymError("An environment needs at least one operator.")
-        others = [operators[name] for name in names if name not in self.operators]
+        others = [operators[name] for name in dict.fromkeys(names) if name not in self.operators]
         slots, steps = [], []
         for slot, fallback in zip(joined(self.slots, others), self.fallbacks, strict=True):
             left = tuple(name for name in slot.operators if name in names)

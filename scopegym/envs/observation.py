@@ -186,7 +186,7 @@ def prior_statistics(prior: Prior, shape: tuple[int, int]) -> Array:
             0.0 if prior.count is None else prior.count * prior.scale_px**2 / area - 1,
             min(sums) / (4 * prior.scale_px) - 1,
             max(sums) / (4 * prior.scale_px) - 1,
-            prior.contrast == "dark",
+            0.0,  # dark columns: none, because the picture of a dark prior is inverted
             prior.count is not None,
             prior.lattice_px is not None,
         ]

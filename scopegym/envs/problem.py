@@ -140,16 +140,15 @@ def load_plugins(files: Iterable[str | Path | PluginFile]) -> None:
     """Run plug-ins.
 
     Raises ScopegymError when one fails, or when an operator names a task that does not exist or has
-    no slot for it. Such an operator does not stay registered.
+    no slot for it. The operators are then those of before.
     """
     load_files(())
-    former = {*operators}
-    load_files(files)
+    former = dict(operators)
     try:
+        load_files(files)
         _check_operators()
     except ScopegymError:
-        for name in operators.keys() - former:
-            operators.remove(name)
+        operators.restore(former)
         raise
 
 

@@ -76,14 +76,14 @@ def recognised(
     name, lead = OTHER[polarity]
     other = read_as(name, crystal, zone, source, haadf.calibration.pixel_size_nm)
     light = len(other.projection.columns) - len(haadf.projection.columns)
-    if not light or _fit(other) - _fit(haadf) <= lead:
+    if not light or not _fit(other) or _fit(other) - _fit(haadf) <= lead:
         return haadf
     return replace(
         other,
         messages=(
-            f"Light columns ({light} per cell) are expected too: the image fits the columns that "
-            f"{name.upper()} shows ({_fit(other):.2f}) better than those of HAADF "
-            f"({_fit(haadf):.2f}).",
+            f"Light columns ({light} per cell) are expected too: how well the image fits the "
+            f"columns that {name.upper()} shows is {_fit(other):.2f}, and those of HAADF "
+            f"{_fit(haadf):.2f}.",
         ),
     )
 

@@ -12,6 +12,8 @@ from scopegym.sample.spectrum import centre, readable
 
 #: Widths of the difference of Gaussians that shows columns [spacings].
 NARROW, WIDE = 0.15, 0.6
+#: Pixels per spacing that show a column; finer ones are binned.
+ENOUGH_PX = 16
 #: Skewness below which an image shows no polarity. Simulated crystals with noise up to 0.5 and
 #: published images of crystals have at least 0.5; a noisy honeycomb of graphene has 0.02.
 LEAST_SKEWNESS = 0.15
@@ -21,12 +23,16 @@ def skewness(source: ArrayLike, spacing_px: float) -> float:
     """Skewness of a difference of Gaussians of the centre of an image ``[H, W]``.
 
     Columns are narrower than the gaps between them. So the skewness is positive for bright columns
-    and negative for dark ones, whatever the crystal.
+    and negative for dark ones, whatever the crystal. An image of less than two spacings shows none.
     """
     from scipy.ndimage import gaussian_filter
     from scipy.stats import skew
 
-    image = centre(readable(source))
+    whole = readable(source)
+    if 2 * spacing_px > min(whole.shape):
+        return 0.0
+    times = max(1, int(spacing_px / ENOUGH_PX))
+    image, spacing_px = centre(whole, times), spacing_px / times
     response = gaussian_filter(image, NARROW * spacing_px)
     response -= gaussian_filter(image, WIDE * spacing_px)
     # Both filters need a margin.

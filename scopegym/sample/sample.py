@@ -113,9 +113,7 @@ class Sample:
             expectation = _from_image(micrograph, self.contrast)
         else:
             prior = self._from_figures(micrograph, counted)
-            # Of a stack, the first frame decides.
-            shown = polarity_at(micrograph.images[0].normalized(), prior.scale_px)
-            contrast, said = _settled(self.contrast, shown)
+            contrast, said = _settled(self.contrast, _shown(micrograph, prior.scale_px))
             expectation = Expectation(replace(prior, contrast=contrast), None, said)
         resolvable(expectation.prior)
         return expectation
@@ -185,10 +183,18 @@ class Sample:
 
 
 def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
-    source = micrograph.normalized()
+    source = micrograph.images[0].normalized()
     chosen, said = _settled(contrast, polarity_alone(source))
     unchecked = "Spacing and count are estimated from the image, without an independent check."
     return Expectation(estimate_prior(source, chosen), None, (unchecked, *said))
+
+
+def _shown(micrograph: Micrograph, spacing_px: float) -> Polarity | None:
+    """The polarity of an image, or of the first frame of a stack; None if it shows none."""
+    try:
+        return polarity_at(micrograph.images[0].normalized(), spacing_px)
+    except ScopegymError:  # without contrast
+        return None
 
 
 def _settled(asked: Contrast, shown: Polarity | None) -> tuple[Polarity, tuple[str, ...]]:

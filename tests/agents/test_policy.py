@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from scopegym.agents.policy import SHIPPED, SPEC, WEIGHTS, Policy
 from scopegym.agents.ppo import guided, neighbour
 from scopegym.answers import agreement
 from scopegym.artifacts import Points
+from scopegym.cache import Cache
 from scopegym.envs.episode import Episode
 from scopegym.envs.problem import Problem
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.operators.base import Operator
 from scopegym.workflow import Step, Workflow
 
 ATOMS = tasks["atoms"]
@@ -355,3 +358,29 @@ def test_double_weights_are_refused(policy: Policy, tmp_path):
     Policy(policy.spec, weights).save(tmp_path)
     with pytest.raises(ScopegymError, match="must be float32, not float64"):
         Policy.load(tmp_path)
+
+
+def test_a_failed_proposal_is_no_start_and_no_bar(policy: Policy, monkeypatch):
+    apply, calls = Operator.apply, []
+
+    def moody(self, state, parameters, prior):
+        if self.name == "refine_positions":
+            calls.append(self.name)
+            if len(calls) == 1:
+                raise RuntimeError("not today")
+        return apply(self, state, parameters, prior)
+
+    monkeypatch.setattr(Operator, "apply", moody)
+    problem = replace(PROBLEMS[0], cache=Cache())
+    trials = list(guided(policy, problem, Budget(problem, 40), np.random.default_rng(1)))
+    assert trials[0].failure == "refine_positions: RuntimeError: not today"
+    assert sum(trial.failure is None for trial in trials) > 5
+    for trial in trials:
+        if trial.failure is None:
+            assert ATOMS.grammar.filled(trial.workflow) is not None
+
+
+def test_a_proposal_has_room_for_what_is_mandatory(policy: Policy):
+    for most in (0, 1, 2):
+        trial = policy.propose(PROBLEMS[0], most)
+        assert trial.failure is None and trial.executions == 2

@@ -133,3 +133,9 @@ def test_a_failed_mandatory_step_is_a_failed_trial(monkeypatch):
     assert episode.ended == "stopped" and episode.workflow == Workflow()
     assert episode.trial.failure == "local_maxima: RuntimeError: not today"
     assert problem.evaluate(Workflow()).failure is None
+
+
+def test_a_fallback_is_the_step_that_the_expert_puts_there():
+    slots = (Slot("a", ("gaussian",)), Slot("b", ("gaussian",), optional=False))
+    only = Step("gaussian", {"sigma": 0.3})
+    assert Grammar.of(slots, [only]).fallbacks == (Step("gaussian"), only)

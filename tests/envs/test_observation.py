@@ -152,9 +152,8 @@ def play_exactly(seen: Problem, step: Step) -> Points:
     return seen.run(Workflow((step,))).need(Points)
 
 
-def test_a_dark_prior_without_count_and_lattice_is_seen_as_such():
+def test_a_prior_without_count_and_lattice_is_seen_as_such():
     seen = problem(9, (96, 96))
-    bare = replace(seen, prior=Prior(9.0, contrast="dark"))
+    bare = replace(seen, prior=Prior(9.0))
     features = dict(zip(OBSERVER.names, OBSERVER.features(Episode.start(bare, RULES)), strict=True))
-    assert features["prior dark"] == 1
     assert features["prior counted"] == features["prior lattice"] == features["prior density"] == 0

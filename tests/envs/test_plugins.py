@@ -43,3 +43,17 @@ def test_an_operator_that_fits_nowhere_is_refused_and_forgotten(
     assert {*operators} == before
     assert tasks["atoms"].grammar
     load_plugins([])
+
+
+def test_an_operator_that_no_longer_fits_leaves_the_former_one(tmp_path: Path):
+    file = tmp_path / "odd.py"
+    file.write_text(PLUGIN.format(task="atoms", kind="Image"))
+    load_plugins([file])
+    try:
+        former = operators["odd_one"]
+        file.write_text(PLUGIN.format(task="atoms", kind="Labels"))
+        with pytest.raises(ScopegymError, match="no slot"):
+            load_plugins([file])
+        assert operators["odd_one"] is former and "odd_one" in tasks["atoms"].grammar.operators
+    finally:
+        operators.restore({name: o for name, o in operators.items() if name != "odd_one"})

@@ -78,3 +78,11 @@ def test_oxygen_of_a_published_bright_field_image_is_found(shared_data):
     assert result.problem.prior.contrast == "dark"
     assert len(result.points) == pytest.approx(result.problem.prior.count, rel=0.02)
     assert result.chosen.score.value > 0.95
+
+
+def test_without_a_lattice_no_light_columns_are_expected():
+    noise = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    micrograph = Micrograph(noise, pixel_size_nm=0.2761 / 8)
+    found = Sample(crystal="SrTiO3", zone=(0, 0, 1), contrast="dark").expect(micrograph)
+    bright = Sample(crystal="SrTiO3", zone=(0, 0, 1), contrast="bright").expect(micrograph)
+    assert found.prior.count == bright.prior.count and len(found.warnings) == 1

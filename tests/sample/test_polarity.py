@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_operators_rewards_and_policies_see_bright_columns():
     for workflow in (ATOMS.expert, policy.propose(problems[0]).workflow):
         light, dark = (problem.evaluate(workflow) for problem in problems)
         assert light.score.value == pytest.approx(dark.score.value, abs=1e-3)
+    assert not any(policy.out_of_domain_features(problem) for problem in problems)
     for problem in problems:
         points = problem.run(policy.propose(problem).workflow).need(Points)
         assert agreement(bright.truth, points, problem.prior) > 0.97
@@ -100,3 +102,16 @@ def test_the_inverted_picture_has_a_key_of_its_own():
     frames = stack.normalized_frames("dark")
     assert frames.key != stack.normalized_frames().key
     assert np.allclose(frames[1].pixels, dark.pixels)
+
+
+def test_a_spacing_beyond_the_image_shows_none_and_takes_no_time():
+    micrograph = image("Cu", (1, 1, 0))
+    start = time.perf_counter()
+    assert polarity_at(micrograph.normalized(), 1e5) is None
+    assert time.perf_counter() - start < 1
+
+
+def test_a_stack_without_contrast_is_as_the_user_says():
+    blank = Micrograph(np.zeros((2, 64, 64), np.float32))
+    found = Sample(spacing="8 px", contrast="dark").expect(blank, counted=False)
+    assert found.prior.contrast == "dark" and found.warnings == ()

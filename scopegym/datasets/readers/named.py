@@ -302,7 +302,7 @@ def _scale_alone(node: Any) -> dict[str, float]:
     except (KeyError, TypeError, ValueError):
         return {}
     named = {unit, other} - {"", "<undefined>"}
-    return {"scale_without_unit": x} if not named and y == x and x not in (0.0, 1.0) else {}
+    return {"scale_without_unit": x} if not named and y == x != 1 and 0 < x < math.inf else {}
 
 
 def _step(axis: Any) -> tuple[float, str]:
