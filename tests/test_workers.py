@@ -353,6 +353,8 @@ def test_workers_end_with_their_driver(backend: str, how: signal.Signals, stoppe
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A job in the background inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )
     workers: list[int] = []

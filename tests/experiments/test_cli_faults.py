@@ -213,7 +213,12 @@ def test_a_training_that_is_stopped_leaves_a_checkpoint(number, tmp_path):
     out = tmp_path / "policy"
     line = [*COMMAND, "train", "atoms", "--out", str(out), "--backend", "serial"]
     line += ["--workers", "1", "--steps", "100000", "--validation", "1"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+
+    def heeding() -> None:
+        signal.signal(number, signal.SIG_DFL)  # a job in the background inherits that it is ignored
+
+    how = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heeding}
+    with subprocess.Popen(line, **how) as process:
         deadline = time.monotonic() + 200
         while not list(out.glob("tensorboard/*/events*")) and time.monotonic() < deadline:
             time.sleep(0.5)
