@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from operator import le
 from pathlib import Path
@@ -117,8 +117,8 @@ class Policy:
 
         ``horizon`` can allow fewer operator executions than in training.
         """
-        most = self.rules.horizon if horizon is None else min(horizon, self.rules.horizon)
-        episode = Episode.start(problem, replace(self.rules, horizon=most))
+        rules = self.rules if horizon is None else self.rules.within(horizon)
+        episode = Episode.start(problem, rules)
         while not episode.ended:
             chances = self.probabilities(episode)
             action = int(np.argmax(chances)) if rng is None else _draw(chances, rng)

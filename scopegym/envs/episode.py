@@ -63,6 +63,10 @@ class Rules:
         """The micro-steps."""
         return Actions(self.grammar.operators, self.bins)
 
+    def within(self, executions: int) -> Rules:
+        """The same rules with at most this many executions."""
+        return self if executions >= self.horizon else replace(self, horizon=executions)
+
     @property
     def micro_steps(self) -> int:
         """Micro-steps after which an episode is truncated; only illegal actions lead there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from numpy.typing import ArrayLike
@@ -39,9 +39,10 @@ IMAGING: dict[ImagingName, Imaging] = {
 }
 
 #: If the user does not say: the kind beside HAADF that an image may be of, by polarity, and by how
-#: much its lattice must fit better. Simulated images with light columns fit the lattice of HAADF at
-#: a wrong scale only. Simulated HAADF images fit that of iDPC better by at most 0.05, and inverted
-#: ones that of ABF worse by at least 0.06. A published ABF image fits it better by 0.05.
+#: much its lattice must fit better. Set after looking at these images: simulated images with light
+#: columns fit the lattice of HAADF at a wrong scale only; simulated HAADF images fit that of iDPC
+#: better by at most 0.05, and inverted ones that of ABF worse by at least 0.06; a published ABF
+#: image fits it better by 0.05.
 OTHER: dict[Polarity, tuple[ImagingName, float]] = {
     "bright": ("idpc", 0.1),
     "dark": ("abf", -0.03),
@@ -50,22 +51,18 @@ OTHER: dict[Polarity, tuple[ImagingName, float]] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """A crystal in an image: the kind of imaging, the projection that it shows, the check of the
-    pixel size against it, and what to tell the user."""
+    """A crystal in an image: its visible columns, the check of the pixel size against them, and
+    what to tell the user."""
 
-    imaging: ImagingName
     projection: Projection
     calibration: Calibration
     messages: tuple[str, ...] = ()
 
 
-def read_as(
-    imaging: ImagingName, crystal: Crystal, zone: Zone, source: ArrayLike, pixel_size_nm: float
-) -> Reading:
-    """The crystal in an image of this kind."""
+def shown_by(imaging: ImagingName, crystal: Crystal, zone: Zone) -> Projection:
+    """The columns that are visible in an image of this kind."""
     kind = IMAGING[imaging]
-    projection = crystal.project(zone, exponent=kind.exponent, visible=kind.visible)
-    return Reading(imaging, projection, check_calibration(source, projection, pixel_size_nm))
+    return crystal.project(zone, exponent=kind.exponent, visible=kind.visible)
 
 
 def recognised(
@@ -74,21 +71,21 @@ def recognised(
     """The crystal in an image of unknown kind: as read for HAADF, or with the light columns that
     another kind shows, whichever lattice fits the image better."""
     name, lead = OTHER[polarity]
-    other = read_as(name, crystal, zone, source, haadf.calibration.pixel_size_nm)
-    light = len(other.projection.columns) - len(haadf.projection.columns)
-    if not light or not _fit(other) or _fit(other) - _fit(haadf) <= lead:
+    projection = shown_by(name, crystal, zone)
+    light = len(projection.columns) - len(haadf.projection.columns)
+    if not light:
         return haadf
-    return replace(
-        other,
-        messages=(
-            f"Light columns ({light} per cell) are expected too: how well the image fits the "
-            f"columns that {name.upper()} shows is {_fit(other):.2f}, and those of HAADF "
-            f"{_fit(haadf):.2f}.",
-        ),
+    other = check_calibration(source, projection, haadf.calibration.pixel_size_nm)
+    usual_fit, fit = _fit(haadf.calibration), _fit(other)
+    if not fit or fit - usual_fit <= lead:
+        return haadf
+    told = (
+        f"Light columns ({light} per cell) are expected too. The lattice of the columns in HAADF "
+        f"fits the image to {usual_fit:.2f}, that of the columns in {name.upper()} to {fit:.2f}."
     )
+    return Reading(projection, other, (told,))
 
 
-def _fit(reading: Reading) -> float:
+def _fit(found: Calibration) -> float:
     """How well the lattice fits the image; 0 if it was not found, or at another scale only."""
-    found = reading.calibration
     return found.fit.confidence if found.status in ("agrees", "measured") else 0.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from statistics import fmean
+
 from numpy.typing import ArrayLike
 
-from scopegym.errors import ScopegymError
-from scopegym.prior import Polarity
-from scopegym.sample.estimation import estimate_prior
+from scopegym.prior import Polarity, Prior
 from scopegym.sample.lattice import LatticeFit
 from scopegym.sample.spectrum import centre, readable
 
@@ -14,8 +15,9 @@ from scopegym.sample.spectrum import centre, readable
 NARROW, WIDE = 0.15, 0.6
 #: Pixels per spacing that show a column; finer ones are binned.
 ENOUGH_PX = 16
-#: Skewness below which an image shows no polarity. Simulated crystals with noise up to 0.5 and
-#: published images of crystals have at least 0.5; a noisy honeycomb of graphene has 0.02.
+#: Skewness below which an image shows no polarity, set after looking at these images: simulated
+#: crystals with noise up to 0.5 and published images of crystals have at least 0.5, a noisy
+#: honeycomb of graphene has 0.02.
 LEAST_SKEWNESS = 0.15
 
 
@@ -53,18 +55,13 @@ def polarity_of_lattice(fit: LatticeFit) -> Polarity | None:
     return "bright" if fit.contrast > 0 else "dark"
 
 
-def polarity_alone(source: ArrayLike) -> Polarity | None:
+def polarity_alone(source: ArrayLike, priors: Mapping[Polarity, Prior]) -> Polarity | None:
     """The polarity of columns of unknown spacing; None if the image does not show it.
 
-    The spacing follows from the polarity, so both are tried, and the stronger one decides.
+    The spacing follows from the polarity, so ``priors`` are estimates for both, and the stronger
+    one decides.
     """
-    total = 0.0
-    for contrast in ("bright", "dark"):
-        try:
-            total += skewness(source, estimate_prior(source, contrast).scale_px)
-        except ScopegymError:
-            continue
-    return _of(total / 2)
+    return _of(fmean(skewness(source, prior.scale_px) for prior in priors.values()))
 
 
 def _of(value: float) -> Polarity | None:

@@ -12,16 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args
 from scopegym.errors import ScopegymError
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Polarity, Prior
-from scopegym.sample.calibration import Calibration
+from scopegym.sample.calibration import Calibration, check_calibration
 from scopegym.sample.crystal import Crystal
 from scopegym.sample.crystal import crystal as find_crystal
 from scopegym.sample.estimation import estimate_prior
-from scopegym.sample.imaging import IMAGING, ImagingName, read_as, recognised
-from scopegym.sample.polarity import (
-    polarity_alone,
-    polarity_at,
-    polarity_of_lattice,
-)
+from scopegym.sample.imaging import IMAGING, ImagingName, Reading, recognised, shown_by
+from scopegym.sample.polarity import polarity_alone, polarity_at, polarity_of_lattice
 from scopegym.sample.zone import parse_zone
 from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
 
@@ -122,9 +118,8 @@ class Sample:
         size, zone = _pixel_size(micrograph), parse_zone(self.zone)
         shape = (micrograph.shape[0], micrograph.shape[1])
         source = micrograph.normalized()
-        reading = read_as(
-            "haadf" if self.imaging == "auto" else self.imaging, crystal, zone, source, size
-        )
+        usual = shown_by("haadf" if self.imaging == "auto" else self.imaging, crystal, zone)
+        reading = Reading(usual, check_calibration(source, usual, size))
         shown = polarity_of_lattice(reading.calibration.fit)
         if shown is None:
             shown = polarity_at(source, reading.projection.spacing_nm / size)
@@ -184,9 +179,10 @@ class Sample:
 
 def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
     source = micrograph.images[0].normalized()
-    chosen, said = _settled(contrast, polarity_alone(source))
+    priors = {polarity: estimate_prior(source, polarity) for polarity in get_args(Polarity)}
+    chosen, said = _settled(contrast, polarity_alone(source, priors))
     unchecked = "Spacing and count are estimated from the image, without an independent check."
-    return Expectation(estimate_prior(source, chosen), None, (unchecked, *said))
+    return Expectation(priors[chosen], None, (unchecked, *said))
 
 
 def _shown(micrograph: Micrograph, spacing_px: float) -> Polarity | None:

@@ -106,14 +106,15 @@ def test_searchers_and_episodes_write_the_same_workflows(name: str):
         assert not task.grammar.missing(position) and len(steps) <= task.horizon
     problem = task.sample(rng)
     for _ in range(3):
-        episode = Episode.start(problem, rules)
+        episode, promised = Episode.start(problem, rules), 0
         while not episode.ended:
             legal = np.flatnonzero(episode.mask)
-            # The cheapest way through this step is what its actions promise.
-            promised = episode.least(int(legal[-1]))
-            episode = episode.play(int(rng.choice(legal[1:] if len(legal) > 1 else legal)))
-            assert promised <= task.horizon
+            action = int(rng.choice(legal[1:] if len(legal) > 1 else legal))
+            # What the cheapest way on costs never falls, and the episode costs no less.
+            assert promised <= episode.least(action) <= task.horizon
+            promised, episode = episode.least(action), episode.play(action)
         if episode.trial.failure is None:
+            assert promised <= episode.executions <= task.horizon
             assert encoding.encode(episode.workflow) is not None
 
 

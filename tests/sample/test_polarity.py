@@ -17,6 +17,7 @@ from scopegym.envs.problem import registry as tasks
 from scopegym.micrograph import Micrograph
 from scopegym.sample import Sample
 from scopegym.sample.crystal import Crystal
+from scopegym.sample.estimation import estimate_prior
 from scopegym.sample.polarity import polarity_alone, polarity_at
 
 ATOMS = tasks["atoms"]
@@ -37,6 +38,11 @@ def image(name: str, zone: tuple[int, int, int], noise: float = 0.1, seed: int =
     return simulate_crystal(projection, (160, 160), size, seed=seed, noise=noise, background=0.3)
 
 
+def estimates(source):
+    """What is expected of bright and of dark columns."""
+    return {polarity: estimate_prior(source, polarity) for polarity in ("bright", "dark")}
+
+
 def inverted(micrograph: Micrograph) -> Micrograph:
     """The same image with dark columns."""
     return replace(micrograph, data=1 - micrograph.data)
@@ -50,7 +56,7 @@ def test_the_polarity_is_read_off_the_image(name, zone, noise):
         for micrograph, expected in ((bright, "bright"), (inverted(bright), "dark")):
             source = micrograph.normalized()
             assert polarity_at(source, SPACING) == expected
-            assert polarity_alone(source) == expected
+            assert polarity_alone(source, estimates(source)) == expected
             found = Sample(crystal=name, zone=zone).expect(micrograph)
             assert found.prior.contrast == expected
             assert any("dark" in text for text in found.warnings) == (expected == "dark")
@@ -61,7 +67,7 @@ def test_the_polarity_is_read_off_the_image(name, zone, noise):
 
 def test_noise_shows_none():
     noise = np.random.default_rng(0).normal(size=(200, 200))
-    assert polarity_at(noise, SPACING) is None and polarity_alone(noise) is None
+    assert polarity_at(noise, SPACING) is None and polarity_alone(noise, estimates(noise)) is None
     assert polarity_at(np.zeros((64, 64)), SPACING) is None
 
 
