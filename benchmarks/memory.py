@@ -84,7 +84,7 @@ def measured(kind: str, path: Path) -> dict[str, float | str]:
 
             policy = Policy.shipped("atoms")
             trial = policy.propose(problem)
-            policy.strangeness(problem)
+            policy.out_of_domain_features(problem)
             problem.run(trial.workflow)
         elif kind in EXPERTS:
             trial = problem.evaluate(task.expert)

@@ -27,7 +27,7 @@ from scopegym.agents.base import registry as agents
 from scopegym.artifacts import Labels
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
-from scopegym.experiments.solve import soundest
+from scopegym.experiments.solve import break_ties
 from scopegym.metrics import label_accuracy
 
 cv2.setNumThreads(1)
@@ -36,7 +36,8 @@ PROBLEMS, SEED, COUNT = 20, 2024, 40
 PLENTY = 1000
 #: The chosen workflow may lose this much accuracy to the best one tried.
 TOLERANCE = 0.02
-EXPERT = tasks["symmetry"].expert
+TASK = tasks["symmetry"]
+EXPERT = TASK.expert
 
 
 class Tried(NamedTuple):
@@ -70,7 +71,7 @@ def chosen(rows: Sequence[Tried]) -> Tried:
     """What ``solve`` would have returned."""
     trials = [row.trial for row in rows]
     best = max((t for t in trials if t.failure is None), key=lambda trial: trial.score.value)
-    return rows[trials.index(soundest(trials, best, EXPERT))]
+    return rows[trials.index(break_ties(trials, best, EXPERT, TASK.tie))]
 
 
 def experts(rows: Sequence[Tried]) -> Tried:

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,8 @@ import pytest
 import scopegym
 
 PACKAGE = Path(scopegym.__file__).parent
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "docs").glob("*/*.py")])
 #: Each may import what stands before it.
 LAYERS = ("operators", "answers", "rewards", "envs", "agents", "experiments")
 #: Modules that belong to no layer: they may import these layers and no others. All others are
@@ -147,3 +151,14 @@ def test_faults_are_seen(tmp_path: Path):
     assert [(each.source, each.target, each.late) for each in upward(found)] == [
         ("house.envs.c", "house.agents.d", True)
     ]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_import_what_there_is(script: Path):
+    """Nothing of a benchmark is run; names that moved are noticed all the same."""
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scopegym"):
+            module = import_module(node.module)
+            for alias in node.names:
+                found = hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}")
+                assert found, f"{node.module} has no {alias.name}"
