@@ -169,14 +169,13 @@ PRIOR_NAMES = (
     "density",
     "least sum",
     "largest sum",
-    "dark",
     "counted",
     "lattice",
 )
 
 
 def prior_statistics(prior: Prior, shape: tuple[int, int]) -> Array:
-    """The prior as numbers ``[8]``: see ``PRIOR_NAMES``."""
+    """The prior as numbers ``[7]``: see ``PRIOR_NAMES``."""
     sums = prior.neighbour_sums_px or (4 * prior.scale_px,)
     area = shape[0] * shape[1]
     return np.array(
@@ -186,7 +185,6 @@ def prior_statistics(prior: Prior, shape: tuple[int, int]) -> Array:
             0.0 if prior.count is None else prior.count * prior.scale_px**2 / area - 1,
             min(sums) / (4 * prior.scale_px) - 1,
             max(sums) / (4 * prior.scale_px) - 1,
-            0.0,  # dark columns: none, because the picture of a dark prior is inverted
             prior.count is not None,
             prior.lattice_px is not None,
         ]

@@ -48,7 +48,8 @@ class Task:
     the most important parameters as ``operator.parameter``, in order of importance. ``least_field``
     is the least shorter side of an image [spacings]. ``null`` is the workflow of an empty answer,
     if that is a valid answer; the chosen workflow must score higher. Values that differ by at most
-    ``tie`` are equal. Up to ``few`` operator executions are a proposal, more are a search.
+    ``tie`` are equal. A result that scores less than ``trusted`` is doubtful. Up to ``few``
+    operator executions are a proposal, more are a search.
     ``adversaries`` make wrong answers for an audit, in addition to those of the kind of answer.
     ``takes`` is the input of a problem: one image or the frames of a stack.
     """
@@ -67,6 +68,7 @@ class Task:
     #: The uncertainty of a rank in ``image_evidence`` is 0.5 %.
     tie: float = 0.005
     few: int = 5
+    trusted: float = 0.5
     adversaries: tuple[Adversary, ...] = ()
     takes: Literal["image", "frames"] = "image"
     __doc__: str = field(default="", repr=False)

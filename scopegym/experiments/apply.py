@@ -21,6 +21,7 @@ from scopegym.agents.ppo import guided
 from scopegym.artifacts import digest
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
+from scopegym.experiments.belief import verdict
 from scopegym.experiments.collection import images_in, problem_of
 from scopegym.experiments.findings import found
 from scopegym.experiments.folders import Output, commit, manifest_of, retire
@@ -29,7 +30,7 @@ from scopegym.experiments.recipe import recipe
 from scopegym.experiments.solve import break_ties
 from scopegym.micrograph import Micrograph
 from scopegym.registry import PluginFile
-from scopegym.sample import Expectation, Sample
+from scopegym.sample import Sample
 from scopegym.workers import Backend, Parcel, WorkerDied, map_unordered, one_thread
 from scopegym.workers.pool import CALL_SECONDS
 from scopegym.workflow import Workflow, versions
@@ -121,19 +122,18 @@ class Applier:
             raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")
         state = problem.run(trial.workflow)
         answer = state.get(problem.task.answer)
-        reasons = doubts(policy, problem, expectation, trial)
+        unlike = unlike_training(policy, problem)
         row = {
             **identity,
             "task": problem.task.name,
             "sha256": micrograph.sha256,
-            "verdict": "doubtful" if reasons else "ok",
-            "reasons": reasons,
+            **verdict(problem, trial.score, expectation).to_dict(),
             "score": {"value": trial.score.value, "terms": dict(trial.score.terms)},
             "answer": dict(found(answer, problem).numbers),
             "operator_executions": trial.executions,
             "workflow": trial.workflow.to_dict(),
             "prior": problem.prior.to_dict(),
-            "notes": list(expectation.warnings),
+            "notes": [*expectation.warnings, *unlike],
         }
         with tempfile.TemporaryDirectory() as scratch:
             if answer is not None:
@@ -160,23 +160,14 @@ class Applier:
         return replace(kept, executions=spent)
 
 
-def doubts(policy: Policy, problem: Problem, expectation: Expectation, trial: Trial) -> list[str]:
-    """Reasons to check a result; empty if there are none."""
-    reasons = []
-    least = policy.spec["validation"].get("low_score", 0.0)
-    if trial.score.value < least:
-        reasons.append(
-            f"score {trial.score.value:.2f}, below the {least:.2f} that 95 % of the validation "
-            "images reach"
-        )
-    calibration = expectation.calibration
-    if calibration is not None and calibration.status in ("contradicted", "unmeasurable"):
-        reasons.append(calibration.message.rstrip("."))
+def unlike_training(policy: Policy, problem: Problem) -> list[str]:
+    """A note on the features of an image that no training image had. They are no reason to doubt a
+    result: the score judges it, and less noise than in training does no harm."""
     beyond = policy.out_of_domain_features(problem)
-    if beyond:
-        more = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
-        reasons.append(f"unlike the training images in {', '.join(beyond[:NAMED])}{more}")
-    return reasons
+    if not beyond:
+        return []
+    more = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
+    return [f"Unlike the training images in {', '.join(beyond[:NAMED])}{more}."]
 
 
 def apply(
@@ -361,6 +352,7 @@ def summary(out: Path) -> dict[str, Any]:
         "images": len(table),
         "ok": int(verdicts.get("ok", 0)),
         "doubtful": int(verdicts.get("doubtful", 0)),
+        "wrong-premise": int(verdicts.get("wrong-premise", 0)),
         "score": float(table["score"].mean()) if len(table) else 0.0,
     }
 

@@ -12,12 +12,14 @@ from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
+from scopegym.experiments.belief import Verdict, verdict
 from scopegym.experiments.findings import Outcome
 from scopegym.experiments.windows import judged, rerun
 from scopegym.micrograph import Micrograph
 from scopegym.plain import SHARE, read_bytes
 from scopegym.prior import Prior
 from scopegym.rewards.base import Reward
+from scopegym.sample import Expectation
 from scopegym.sample.sample import resolvable
 from scopegym.workflow import Recipe
 
@@ -129,6 +131,11 @@ class Replay(Outcome):
             and abs(stated - self.trial.score.value) <= SAME_SCORE
         )
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether to believe the result. The recipe's prior is not held against the image."""
+        return verdict(self.problem, self.trial.score, Expectation(self.problem.prior))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -138,6 +145,7 @@ class Replay(Outcome):
             "answer": dict(self.found.numbers),
             "prior": self.problem.prior.to_dict(),
             "score": {"value": self.trial.score.value, "terms": dict(self.trial.score.terms)},
+            **self.verdict.to_dict(),
             "recorded": self.recorded,
             "agrees": self.agrees,
         }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scopegym.answers import Finding
 from scopegym.answers.base import data_url
 from scopegym.envs.problem import Trial
+from scopegym.experiments.belief import Belief
 from scopegym.experiments.findings import found
 from scopegym.experiments.maps import Map, maps
 from scopegym.experiments.pictures import (
@@ -45,6 +46,12 @@ SOURCES = {
     "crystal": "from the crystal",
     "given": "given by the user",
     "estimated": "estimated from this image",
+}
+#: What a verdict says.
+VERDICTS: dict[Belief, str] = {
+    "ok": "nothing speaks against the result",
+    "doubtful": "check the result",
+    "wrong-premise": "the image contradicts what was said of it",
 }
 
 
@@ -103,6 +110,7 @@ def _content(result: Result) -> dict[str, Any]:
         "headline": headline(result, chosen.finding),
         "expected": expected_text(result, chosen.finding),
         "spacing": f"{problem.prior.scale_px:.3g} px",
+        "verdict": VERDICTS[result.verdict.belief],
         "notes": _notes(result),
         "prior": prior_rows(
             problem.prior, problem.micrograph.pixel_size_nm, problem.task.nouns.counted
@@ -166,7 +174,8 @@ def expected_text(result: Result, finding: Finding) -> str:
 
 
 def _notes(result: Result) -> list[tuple[str, str]]:
-    """Kind and text of every note: the check of the scale, then the warnings."""
+    """Kind and text of every note: the verdict's reasons, the check of the scale, the warnings."""
+    reasons = [("warning", text) for text in result.verdict.reasons]
     calibration = result.calibration
     if calibration is not None:
         kind = "good" if calibration.status == "agrees" else "warning"
@@ -175,7 +184,9 @@ def _notes(result: Result) -> list[tuple[str, str]]:
         notes = [("plain", "The pixel size is unknown, so all lengths are in pixels.")]
     else:
         notes = [("plain", "The pixel size was not checked against the image's own lattice.")]
-    said = {text for _, text in notes}
+    said = {text for _, text in reasons}
+    notes = reasons + [(kind, text) for kind, text in notes if text not in said]
+    said |= {text for _, text in notes}
     return notes + [("warning", text) for text in result.warnings if text not in said]
 
 

@@ -15,6 +15,7 @@ from scopegym.agents.base import registry as agents
 from scopegym.artifacts import State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError, one_line
+from scopegym.experiments.belief import Verdict, verdict
 from scopegym.experiments.findings import Outcome
 from scopegym.sample import Expectation
 from scopegym.sample.calibration import Calibration
@@ -39,6 +40,7 @@ class Result(Outcome):
     seconds: float
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
     #: Further figures for ``result.json``: where the time went.
     timing: dict[str, float] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class Result(Outcome):
             "reward": self.problem.reward.name,
             "answer": dict(self.found.numbers),
             "score": _score(self.chosen),
+            **self.verdict.to_dict(),
             "front": [
                 {**_score(trial), "workflow": trial.workflow.to_dict()} for trial in self.front
             ],
@@ -124,6 +127,7 @@ def search(
         raise ScopegymError(
             f"No workflow succeeded on '{problem.micrograph.name}': {trials[0].failure}."
         )
+    chosen = choose(problem, trials, front.best(pick))
     return Result(
         problem=problem,
         agent=agent,
@@ -131,11 +135,12 @@ def search(
         budget=budget,
         trials=tuple(trials),
         front=front,
-        chosen=choose(problem, trials, front.best(pick)),
+        chosen=chosen,
         pick=pick,
         seconds=seconds,
         calibration=expectation.calibration,
-        warnings=(*expectation.warnings, *_doubts(trials, front.best(pick))),
+        warnings=(*expectation.warnings, *_failures(trials)),
+        verdict=verdict(problem, chosen.score, expectation),
         timing=_timing(trials, seconds),
     )
 
@@ -177,23 +182,15 @@ def break_ties(trials: Sequence[Trial], best: Trial, expert: Workflow, tie: floa
     return min(tied, key=lambda trial: len({*trial.workflow} ^ {*expert}))
 
 
-def _doubts(trials: Sequence[Trial], best: Trial) -> list[str]:
-    doubts = []
+def _failures(trials: Sequence[Trial]) -> list[str]:
     failures = Counter(trial.failure for trial in trials if trial.failure is not None)
-    if failures:
-        (reason, _), *_ = failures.most_common(1)
-        doubts.append(
-            f"{failures.total()} of {len(trials)} workflows failed and were left out, most often "
-            f"because: {one_line(reason, 200)}."
-        )
-    if best.score.value < DOUBTFUL:
-        terms = ", ".join(f"{name} {value:.2f}" for name, value in best.score.terms.items())
-        doubts.append(f"The best score is only {best.score.value:.2f} ({terms}): check the result.")
-    return doubts
-
-
-#: Below this score at least one physical claim is violated strongly.
-DOUBTFUL = 0.5
+    if not failures:
+        return []
+    (reason, _), *_ = failures.most_common(1)
+    return [
+        f"{failures.total()} of {len(trials)} workflows failed and were left out, most often "
+        f"because: {one_line(reason, 200)}."
+    ]
 
 
 def _score(trial: Trial) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from scopegym.operators.filters import smooth
 from scopegym.operators.peaks import peaks
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
+from scopegym.rewards.explanation import sampled
 
 #: Widths of the difference of Gaussians, in spacings: a column's own width, and one that reaches
 #: its surroundings without its neighbours.
@@ -42,7 +43,7 @@ def image_evidence(source: Source, points: Points, prior: Prior) -> float:
         ("evidence", source.key, prior.scale_px, prior.count),
         lambda: _Likeness.of(source, prior),
     )
-    above = likeness.above_chance(_bilinear(likeness.response, inner)) / likeness.attainable
+    above = likeness.above_chance(sampled(likeness.response, inner)) / likeness.attainable
     return above * (1.0 if prior.lattice_px is None else likeness.periodic)
 
 
@@ -85,10 +86,3 @@ class _Likeness:
     def nbytes(self) -> int:
         """Memory held [bytes]."""
         return self.response.nbytes + self.places.nbytes
-
-
-def _bilinear(field: Array, yx: Array) -> Array:
-    from scipy.ndimage import map_coordinates
-
-    values: Array = map_coordinates(field, yx.T, order=1, mode="nearest")
-    return values

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from scopegym.prior import Polarity, Prior, Vector
-from scopegym.sample.lattice import LatticeFit, measure_lattice
+from scopegym.sample.lattice import FEW_PEAKS, LatticeFit, measure_lattice, measure_scale
 from scopegym.sample.projection import Projection
 from scopegym.sample.zone import axis_name
 
@@ -18,6 +18,9 @@ from scopegym.sample.zone import axis_name
 AGREES = 0.02
 
 Status = Literal["agrees", "measured", "contradicted", "unmeasurable"]
+#: What it may mean when the image has a lattice that is not the expected one.
+ANOTHER = "probably not this crystal, zone or scale, or not the only crystal in the field"
+Premise = Literal["holds", "fails", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class Calibration:
     pixel_size_nm: float
     tolerance: float
     fit: LatticeFit
+
+    @property
+    def premise(self) -> Premise:
+        """Whether this crystal is in the image, along this zone and at this scale. It ``fails``
+        when the image has a lattice that is another one."""
+        if self.fit.explains and self.status in ("agrees", "measured"):
+            return "holds"
+        another = self.status == "contradicted" or self.fit.sharp >= FEW_PEAKS
+        return "fails" if another else "unknown"
 
     @property
     def lattice_px(self) -> tuple[Vector, Vector] | None:
@@ -65,14 +77,22 @@ class Calibration:
 
 
 def check_calibration(
-    source: ArrayLike, projection: Projection, pixel_size_nm: float, tolerance: float = 0.10
+    source: ArrayLike,
+    projection: Projection,
+    pixel_size_nm: float,
+    tolerance: float = 0.10,
+    anywhere: bool = True,
 ) -> Calibration:
     """Compare the pixel size of an image ``[H, W]`` with the lattice of its crystal.
 
-    Raises ScopegymError for an image that cannot be read or a pixel size that is not positive.
+    If the lattice is not near the stated scale, all others are searched, ``anywhere``. Raises
+    ScopegymError for an image that cannot be read or a pixel size that is not positive.
     """
     fit = measure_lattice(source, projection, pixel_size_nm)
-    status, message = _verdict(fit, projection, tolerance)
+    if anywhere and not fit.explains:
+        elsewhere = measure_scale(source, projection, pixel_size_nm)
+        fit = fit if elsewhere is None else elsewhere[0]
+    status, message = _verdict(fit, projection, pixel_size_nm, tolerance)
     return Calibration(
         status=status,
         message=message,
@@ -84,11 +104,14 @@ def check_calibration(
     )
 
 
-def _verdict(fit: LatticeFit, projection: Projection, tolerance: float) -> tuple[Status, str]:
+def _verdict(
+    fit: LatticeFit, projection: Projection, pixel_size_nm: float, tolerance: float
+) -> tuple[Status, str]:
     if not fit.reliable:
         return "unmeasurable", (
             f"The lattice of {projection.name} was not found in the image, so the pixel size was "
-            "not checked."
+            "not checked"
+            + (f"; the image has a lattice: {ANOTHER}." if fit.sharp >= FEW_PEAKS else ".")
         )
     worst = max(abs(ratio - 1) for ratio in fit.ratios)
     parts = ", ".join(
@@ -96,15 +119,25 @@ def _verdict(fit: LatticeFit, projection: Projection, tolerance: float) -> tuple
         for axis, vector, ratio in zip(projection.axes, fit.lattice_px, fit.ratios, strict=True)
     )
     reading = f"Measured against {projection.name}: {parts}"
+    if worst > tolerance:
+        mean = math.sqrt(fit.ratios[0] * fit.ratios[1])
+        return "contradicted", (
+            f"{reading}, more than the {100 * tolerance:.0f} % allowed. The image would show this "
+            f"crystal at {1000 * pixel_size_nm / mean:.3g} pm per pixel, but "
+            f"{1000 * pixel_size_nm:.3g} pm is stated."
+        )
+    if not fit.explains:
+        reading += f"; {100 * max(fit.unindexed, fit.absent):.0f} % of the sharp peaks of " + (
+            "the image's spectrum do not belong to it"
+            if fit.unindexed > fit.absent
+            else "its spectrum are not in the image"
+        )
+        reading += f": {ANOTHER}"
     if worst <= AGREES:
         return "agrees", f"{reading}; its pixel size agrees with the crystal."
-    if worst <= tolerance:
-        return "measured", (
-            f"{reading}; the expected count and spacing use the measured scale, lengths in nm the "
-            "recorded pixel size."
-        )
-    return "contradicted", (
-        f"{reading}, more than the {tolerance:.0%} allowed; check the pixel size and the crystal."
+    return "measured", (
+        f"{reading}; the expected count and spacing use the measured scale, lengths in nm the "
+        "recorded pixel size."
     )
 
 

@@ -75,7 +75,7 @@ def recognised(
     light = len(projection.columns) - len(haadf.projection.columns)
     if not light:
         return haadf
-    other = check_calibration(source, projection, haadf.calibration.pixel_size_nm)
+    other = check_calibration(source, projection, haadf.calibration.pixel_size_nm, anywhere=False)
     usual_fit, fit = _fit(haadf.calibration), _fit(other)
     if not fit or fit - usual_fit <= lead:
         return haadf

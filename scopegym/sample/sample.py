@@ -17,6 +17,7 @@ from scopegym.sample.crystal import Crystal
 from scopegym.sample.crystal import crystal as find_crystal
 from scopegym.sample.estimation import estimate_prior
 from scopegym.sample.imaging import IMAGING, ImagingName, Reading, recognised, shown_by
+from scopegym.sample.lattice import measure_scale
 from scopegym.sample.polarity import polarity_alone, polarity_at, polarity_of_lattice
 from scopegym.sample.zone import parse_zone
 from scopegym.units import check_pixel_size, parse_pixel_size, parse_pixels
@@ -30,12 +31,18 @@ Contrast = Literal["auto", "bright", "dark"]
 LEAST_SPACING_PX = 3
 
 
+#: Entry of the metadata of an image whose pixel size is that of the crystal's lattice in it.
+FROM_LATTICE = "pixel_size_from_lattice"
+
+
 class Expectation(NamedTuple):
-    """A prior, its calibration check if there was one, and messages for the user."""
+    """A prior, its calibration check if there was one, messages for the user, and those of them
+    that say how the image contradicts the description."""
 
     prior: Prior
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +96,35 @@ class Sample:
             object.__setattr__(self, "crystal", find_crystal(self.crystal))
 
     def calibrated(self, micrograph: Micrograph) -> Micrograph:
-        """The micrograph with the pixel size of this sample; unchanged if it has none."""
+        """The micrograph with the pixel size of this sample; if neither says one, with that of the
+        crystal's lattice in the image."""
         size_nm = None if self.pixel_size is None else parse_pixel_size(self.pixel_size)
+        if size_nm is None and micrograph.pixel_size_nm is None and self.crystal is not None:
+            return self._calibrated_by_lattice(micrograph, find_crystal(self.crystal))
         if size_nm in (None, micrograph.pixel_size_nm):
             return micrograph
         return replace(micrograph, pixel_size_nm=size_nm)
+
+    def _calibrated_by_lattice(self, micrograph: Micrograph, crystal: Crystal) -> Micrograph:
+        """Unchanged if no scale of the crystal's lattice explains the image."""
+        names: tuple[ImagingName, ...] = (
+            ("haadf", "abf", "idpc") if self.imaging == "auto" else (self.imaging,)
+        )
+        source = micrograph.images[0].normalized()
+        for name in names:
+            found = measure_scale(source, shown_by(name, crystal, parse_zone(self.zone)))
+            if found is not None:
+                metadata = {**micrograph.metadata, FROM_LATTICE: True}
+                return replace(micrograph, pixel_size_nm=found[1], metadata=metadata)
+        return micrograph
 
     def expect(self, micrograph: Micrograph, counted: bool = True) -> Expectation:
         """The expectations for one image; ``counted`` is True if the number of columns is needed.
 
         If the lattice in the image is within 10 % of the crystal's, the measured scale is used.
-        Raises ScopegymError when the pixel size is missing, when the image contradicts it
-        (``check``), when columns are too close, or when a needed density is missing.
+        Raises ScopegymError when the pixel size is missing and the lattice does not give it, when
+        the image contradicts it (``check``), when columns are too close, or when a needed density
+        is missing.
         """
         micrograph = self.calibrated(micrograph)
         if self.crystal is not None:
@@ -109,8 +133,8 @@ class Sample:
             expectation = _from_image(micrograph, self.contrast)
         else:
             prior = self._from_figures(micrograph, counted)
-            contrast, said = _settled(self.contrast, _shown(micrograph, prior.scale_px))
-            expectation = Expectation(replace(prior, contrast=contrast), None, said)
+            contrast, said, against = _settled(self.contrast, _shown(micrograph, prior.scale_px))
+            expectation = Expectation(replace(prior, contrast=contrast), None, said, against)
         resolvable(expectation.prior)
         return expectation
 
@@ -123,7 +147,7 @@ class Sample:
         shown = polarity_of_lattice(reading.calibration.fit)
         if shown is None:
             shown = polarity_at(source, reading.projection.spacing_nm / size)
-        contrast, said = _settled(self.contrast, shown)
+        contrast, said, against = _settled(self.contrast, shown)
         if self.imaging == "auto":
             reading = recognised(reading, contrast, crystal, zone, source)
         projection, found = reading.projection, reading.calibration
@@ -136,7 +160,14 @@ class Sample:
             prior = projection.prior(shape, pixel_size_nm=size, contrast=contrast)
         else:
             prior = found.prior(projection, shape, contrast)
-        return Expectation(prior, found, (found.message, *said, *reading.messages))
+        message = found.message
+        if FROM_LATTICE in micrograph.metadata:
+            message = (
+                f"The pixel size is not known; the lattice of {projection.name} makes it "
+                f"{1000 * size:.3g} pm."
+            )
+        another = (found.message,) if found.premise == "fails" else ()
+        return Expectation(prior, found, (message, *said, *reading.messages), (*another, *against))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for manifests: a crystal as its name and the hash of its content."""
@@ -180,9 +211,9 @@ class Sample:
 def _from_image(micrograph: Micrograph, contrast: Contrast) -> Expectation:
     source = micrograph.images[0].normalized()
     priors = {polarity: estimate_prior(source, polarity) for polarity in get_args(Polarity)}
-    chosen, said = _settled(contrast, polarity_alone(source, priors))
+    chosen, said, against = _settled(contrast, polarity_alone(source, priors))
     unchecked = "Spacing and count are estimated from the image, without an independent check."
-    return Expectation(priors[chosen], None, (unchecked, *said))
+    return Expectation(priors[chosen], None, (unchecked, *said), against)
 
 
 def _shown(micrograph: Micrograph, spacing_px: float) -> Polarity | None:
@@ -193,18 +224,21 @@ def _shown(micrograph: Micrograph, spacing_px: float) -> Polarity | None:
         return None
 
 
-def _settled(asked: Contrast, shown: Polarity | None) -> tuple[Polarity, tuple[str, ...]]:
-    """The polarity to use, and what to tell the user."""
+def _settled(
+    asked: Contrast, shown: Polarity | None
+) -> tuple[Polarity, tuple[str, ...], tuple[str, ...]]:
+    """The polarity to use, what to tell the user, and what of it is a contradiction."""
     if asked == "auto":
         if shown == "dark":
-            return "dark", ("The columns in the image are dark; it is analysed inverted.",)
-        return "bright", ()
+            return "dark", ("The columns in the image are dark; it is analysed inverted.",), ()
+        return "bright", (), ()
     if shown in (None, asked):
-        return asked, ()
-    return asked, (
+        return asked, (), ()
+    against = (
         f"The columns in the image are {shown}, but {asked} ones are searched as you asked; "
         "leave out --contrast to decide from the image.",
     )
+    return asked, against, against
 
 
 def _check_choice(what: str, value: Any, allowed: Sequence[str]) -> None:

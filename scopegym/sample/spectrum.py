@@ -17,6 +17,8 @@ Float = NDArray[np.float64]
 LEAKAGE = 3e-4
 #: Peaks that are kept: the highest first.
 MOST_PEAKS = 40
+#: Peaks of at least this power over the noise are sharp: those of a lattice, not of chance.
+SHARP = 60.0
 #: Sufficient number of pixels per side; of larger images the centre is used.
 LARGEST_PX = 1024
 
@@ -108,6 +110,11 @@ class Spectrum:
         log = np.log(np.maximum(flat, 1e-3))
         peaks = vertices(log, where[order]) - np.array(flat.shape) // 2
         return cls(flat, log, threshold, peaks, strengths[order])
+
+    @property
+    def sharp(self) -> NDArray[np.bool_]:
+        """Which peaks are sharp."""
+        return self.strengths >= SHARP
 
     @property
     def size(self) -> Float:

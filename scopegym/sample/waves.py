@@ -9,7 +9,14 @@ from itertools import product
 
 import numpy as np
 
-from scopegym.sample.reflections import Complex, Search, reduced, stretch, structure_factors
+from scopegym.sample.reflections import (
+    NEAR_BINS,
+    Complex,
+    Search,
+    reduced,
+    stretch,
+    structure_factors,
+)
 from scopegym.sample.spectrum import Field, Float
 
 #: Least confidence of a found lattice. Test images of YBa2Cu3O7, BaTiO3 and MoS2 reach 0.74 to
@@ -123,6 +130,28 @@ class Reading:
     @cached_property
     def found(self) -> int:
         return int(self.search.on_lattice(self.reciprocal[None]).sum())
+
+    @property
+    def unindexed(self) -> float:
+        """Share of the amplitude of the image's sharp peaks that are not on the lattice."""
+        spectrum = self.search.spectrum
+        amplitudes = np.sqrt(spectrum.strengths[spectrum.sharp])
+        missed = ~self.search.on_lattice(self.reciprocal[None])[0][spectrum.sharp]
+        return float(amplitudes[missed].sum() / max(amplitudes.sum(), 1e-300))
+
+    @property
+    def absent(self) -> float:
+        """Share of the predicted amplitude that the image lacks, up to its fastest sharp peak."""
+        search, spectrum = self.search, self.search.spectrum
+        if not spectrum.sharp.any():
+            return 1.0
+        places = search.reflections.indices @ self.reciprocal
+        fastest = np.linalg.norm(spectrum.peaks[spectrum.sharp], axis=1).max() + NEAR_BINS
+        seen = np.linalg.norm(places, axis=1) <= fastest
+        power = spectrum.tops(places[seen], NEAR_BINS)[1]
+        amplitudes = search.reflections.amplitudes[seen]
+        lacking = amplitudes[power < spectrum.threshold].sum()
+        return float(lacking / max(amplitudes.sum(), 1e-300))
 
     @property
     def reliable(self) -> bool:

@@ -361,18 +361,18 @@ def test_double_weights_are_refused(policy: Policy, tmp_path):
 
 
 def test_a_failed_proposal_is_no_start_and_no_bar(policy: Policy, monkeypatch):
-    apply, calls = Operator.apply, []
+    apply, trials = Operator.apply, []
 
     def moody(self, state, parameters, prior):
-        if self.name == "refine_positions":
-            calls.append(self.name)
-            if len(calls) == 1:
-                raise RuntimeError("not today")
+        if self.name == "refine_positions" and not trials:
+            raise RuntimeError("not today")
         return apply(self, state, parameters, prior)
 
     monkeypatch.setattr(Operator, "apply", moody)
     problem = replace(PROBLEMS[0], cache=Cache())
-    trials = list(guided(policy, problem, Budget(problem, 40), np.random.default_rng(1)))
+    search = guided(policy, problem, Budget(problem, 40), np.random.default_rng(1))
+    trials.append(next(search))
+    trials += search
     assert trials[0].failure == "refine_positions: RuntimeError: not today"
     assert sum(trial.failure is None for trial in trials) > 5
     for trial in trials:

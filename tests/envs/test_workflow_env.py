@@ -182,7 +182,7 @@ def test_rewards_add_up_to_the_score_and_the_expert_can_be_written_down(env: Wor
 def test_an_episode_ends_at_its_horizon_with_room_for_what_is_mandatory():
     env = WorkflowEnv("atoms", images=[make_problem()], horizon=3)
     env.reset(seed=0)
-    assert run_step(env, Step("invert"))[2:4] == (False, False)
+    assert run_step(env, Step("clahe"))[2:4] == (False, False)
     legal = [env.rules.actions.operators[a - 1] for a in np.flatnonzero(env.action_masks())[1:]]
     assert legal == list(tasks["atoms"].slots[2].operators)
     assert run_step(env, Step("local_maxima"))[2:4] == (False, False)

@@ -79,6 +79,7 @@ def test_every_image_and_frame_has_its_results(undisturbed: Path):
     assert (abs(rows.points / rows.expected - 1) < 0.15).all()
     assert summary(undisturbed) == {
         "images": 13,
+        "wrong-premise": 0,
         "ok": int((rows.verdict == "ok").sum()),
         "doubtful": int((rows.verdict == "doubtful").sum()),
         "score": pytest.approx(rows.score.mean()),
@@ -230,19 +231,23 @@ def test_noise_is_doubtful_because_no_lattice_stands_out(tmp_path):
     assert said == "doubtful" and any("was not found" in reason for reason in reasons)
 
 
-def test_a_wrong_pixel_size_is_doubtful_because_the_lattice_contradicts_it(folder, tmp_path):
+def test_a_wrong_pixel_size_is_a_wrong_premise_because_the_lattice_contradicts_it(folder, tmp_path):
     sample = replace(SAMPLE, pixel_size="0.030 nm")
     said, reasons = verdict(folder / "image0.tif", tmp_path, sample)
-    assert said == "doubtful" and any("more than the 10% allowed" in reason for reason in reasons)
+    assert said == "wrong-premise"
+    assert any("more than the 10 % allowed" in reason for reason in reasons)
 
 
-def test_an_image_unlike_training_is_doubtful_and_says_in_what(tmp_path):
+def test_an_image_unlike_training_says_in_what(tmp_path):
     pixels = write_image(tmp_path / "image.tif", 3, noise=0.0)
     data = tifffile.imread(pixels)
     data[40:90, 40:90] = 30 * data.max()  # a dead detector region
     tifffile.imwrite(pixels, data)
     said, reasons = verdict(pixels, tmp_path / "out")
-    assert said == "doubtful" and any("unlike the training images" in reason for reason in reasons)
+    assert said != "ok" and not any("training images" in reason for reason in reasons)
+    [result] = (tmp_path / "out").rglob("result.json")
+    notes = json.loads(result.read_text(encoding="utf-8"))["notes"]
+    assert any("Unlike the training images in" in note for note in notes)
 
 
 # Bad input ----------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ DESIGN = {
 def test_result_holds_the_fields_of_the_design():
     result = simulated(0.2)
     plain = json.loads(to_json(result.to_dict()))
-    assert set(plain) - DESIGN == {"reward", "timing", "answer"}
+    assert set(plain) - DESIGN == {"reward", "timing", "answer", "verdict", "reasons"}
     assert set(plain) >= DESIGN
     assert (plain["task"], plain["agent"], plain["seed"], plain["budget"]) == (
         *("atoms", "bayes"),

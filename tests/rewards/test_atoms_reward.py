@@ -318,7 +318,8 @@ def test_the_more_of_the_answer_is_spoilt_the_lower_the_score(name, worsen):
     )
     assert (np.diff(values) < 0.01).all()
     assert values[0] - values[2] > 0.02
-    assert values[-1] < 0.5 * values[0]
+    # Every column found twice: half of the positions are invented.
+    assert values[-1] < 0.51 * values[0]
 
 
 @pytest.mark.slow

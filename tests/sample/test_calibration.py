@@ -239,9 +239,13 @@ def test_photograph_is_unmeasurable() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e3])
-def test_absurd_pixel_sizes_are_unmeasurable(size: float) -> None:
-    _, true = distorted(YBCO, 12, (1.0, 1.0), 0)
-    assert check_calibration(render(YBCO, true), YBCO, size).status == "unmeasurable"
+def test_absurd_pixel_sizes_are_contradicted_and_the_right_one_is_named(size: float) -> None:
+    right, true = distorted(YBCO, 12, (1.0, 1.0), 0)
+    found = check_calibration(render(YBCO, true), YBCO, size)
+    assert found.status == "contradicted" and found.premise == "fails"
+    assert f"at {1000 * right:.3g} pm per pixel" in found.message
+    near = check_calibration(render(YBCO, true), YBCO, size, anywhere=False)
+    assert near.status == "unmeasurable" and near.premise != "holds"
 
 
 def test_bad_input_is_named() -> None:

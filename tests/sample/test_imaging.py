@@ -71,13 +71,13 @@ def test_oxygen_of_a_published_bright_field_image_is_found(shared_data):
     """SrTiO3 [110] in annular bright field, of which nothing else is said."""
     path = shared_data / "atom_finding" / "hyperspy_demos_abf" / "stem_abf_data.hspy"
     with pytest.raises(ScopegymError, match=r"0\.00932627 without a unit; if these are nm"):
-        scopegym.solve(path, crystal="SrTiO3", zone=(1, 1, 0), agent="expert", budget=4)
-    result = scopegym.solve(
-        path, crystal="SrTiO3", zone=(1, 1, 0), pixel_size="9.326 pm", agent="expert", budget=4
-    )
+        scopegym.solve(path, crystal="Cu", zone=(1, 1, 0), agent="expert", budget=4)
+    result = scopegym.solve(path, crystal="SrTiO3", zone=(1, 1, 0), agent="expert", budget=4)
+    assert result.problem.micrograph.pixel_size_nm == pytest.approx(0.00932627, rel=0.005)
     assert result.problem.prior.contrast == "dark"
     assert len(result.points) == pytest.approx(result.problem.prior.count, rel=0.02)
     assert result.chosen.score.value > 0.95
+    assert result.verdict.belief == "ok"
 
 
 def test_without_a_lattice_no_light_columns_are_expected():

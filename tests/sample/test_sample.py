@@ -167,8 +167,9 @@ def test_the_stated_pixel_size_holds_for_every_image():
     assert stated.calibrated(micrograph(None)).pixel_size_nm == PIXEL_NM
     assert stated.calibrated(micrograph()) is micrograph()
     assert STO.calibrated(micrograph(0.07)).pixel_size_nm == 0.07
+    assert STO.calibrated(micrograph(None)).pixel_size_nm == pytest.approx(PIXEL_NM, rel=0.01)
     with pytest.raises(ScopegymError, match=r"pixel size of 'image\.tif' is unknown"):
-        STO.expect(micrograph(None))
+        replace(STO, crystal="MoS2").expect(micrograph(None))
 
 
 def test_a_contradicted_pixel_size_is_an_error_a_message_or_nothing():

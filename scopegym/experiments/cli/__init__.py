@@ -16,6 +16,7 @@ from scopegym.experiments.cli.apply import apply
 from scopegym.experiments.cli.audit import audit
 from scopegym.experiments.cli.benchmark import benchmark
 from scopegym.experiments.cli.catalogue import list_
+from scopegym.experiments.cli.identify import identify
 from scopegym.experiments.cli.reproduce import reproduce
 from scopegym.experiments.cli.run import run
 from scopegym.experiments.cli.solve import demo, solve
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the image-analysis workflow whose result best fits the physics of the sample.",
 )
-for command in (demo, solve, train, apply, benchmark, run, audit, reproduce):
+for command in (demo, solve, train, apply, benchmark, run, audit, identify, reproduce):
     app.command()(command)
 app.command("list")(list_)
 

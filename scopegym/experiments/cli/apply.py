@@ -99,7 +99,8 @@ def apply(
     done = {**summary(out), "failed": dict(ran.failed), "kept": list(ran.kept)}
     lines = [
         f"{counted(done['images'], 'images')}: {done['ok']} ok, {done['doubtful']} doubtful, "
-        f"{len(ran.failed)} failed; mean score {done['score']:.3f}.",
+        f"{done['wrong-premise']} with a wrong premise, {len(ran.failed)} failed; mean score "
+        f"{done['score']:.3f}.",
         *(f"Failed: {name}: {reason}" for name, reason in ran.failed.items()),
         *kept_lines(list(ran.kept)),
         f"Results: {out / 'results.parquet'}",

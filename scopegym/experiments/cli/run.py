@@ -54,7 +54,8 @@ def run(
             (scratch / "result.json").write_text(to_json(done.to_dict()), encoding="utf-8")
     rows = [done.to_dict() for done in replays]
     lines = [
-        f"{done.problem.micrograph.name}: {done.found.text}, score {done.trial.score.value:.3f}"
+        f"{done.problem.micrograph.name}: {done.found.text}, score {done.trial.score.value:.3f}, "
+        f"{done.verdict.belief}"
         + (f" ({'as' if done.agrees else 'NOT as'} recorded)" if check else "")
         for done in replays
     ]

@@ -158,10 +158,13 @@ def _summary(result: Any, out: Path) -> list[str]:
         f"{found.text} found in {result.problem.micrograph.name}; {more}; spacing "
         f"{result.problem.prior.scale_px:.1f} px.",
         f"Score {score.value:.3f} ({terms}).",
+        f"Verdict: {result.verdict.belief}."
+        if not result.verdict.reasons
+        else f"Verdict: {result.verdict.belief}. {' '.join(result.verdict.reasons)}",
         f"Workflow: {result.way}",
         f"{counted(result.evaluations, 'workflows')} in {result.seconds:.1f} s: operators "
         f"{timing['operators_s']:.1f} s, reward {timing['reward_s']:.1f} s, search "
         f"{timing['search_s']:.1f} s.",
-        *(f"Note: {warning}" for warning in result.warnings),
+        *(f"Note: {note}" for note in result.warnings if note not in result.verdict.reasons),
         f"Report: {out / 'report.html'}",
     ]

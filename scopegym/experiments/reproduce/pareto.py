@@ -22,8 +22,8 @@ from scopegym.experiments.reproduce.pareto_pictures import (
     draw_weights,
 )
 from scopegym.experiments.reproduce.pareto_sweep import (
-    DEFAULT,
     DISTANCES,
+    FOUR,
     HALF_A_CELL,
     JUDGED,
     LOOKED_AT,
@@ -139,7 +139,7 @@ def _chosen(sweep: Sweep, rows: Mapping[Distance, int]) -> dict[str, Any]:
     return {
         "expected": float(sweep.oracle.prior.count or 0),
         "best_f1": float(sweep.f1.max()),
-        "default_reward_f1": float(sweep.f1[sweep.best()[0]]),
+        "four_terms_f1": float(sweep.f1[sweep.best()[0]]),
         **{distance: sweep.to_dict(row) for distance, row in rows.items()},
     }
 
@@ -233,8 +233,8 @@ def _choices_over(sweeps: Mapping[str, Sweep], weights: Array, chosen: Courses) 
 
 
 def four_weights(out: Path, sweeps: Mapping[str, Sweep]) -> Claim:
-    """The default reward's choice when one of its terms, or several, weigh more or less."""
-    weights, names = ratios(), list(DEFAULT.weights)
+    """The choice by the four terms when one of them, or several, weigh more or less."""
+    weights, names = ratios(), list(FOUR.weights)
     varied = np.ones((len(names), len(weights), len(names)))
     for at in range(len(names)):
         varied[at, :, at] = weights
@@ -249,7 +249,7 @@ def four_weights(out: Path, sweeps: Mapping[str, Sweep]) -> Claim:
     every = np.array(list(product((1 / JUDGED, 1 / 2, 1, 2, JUDGED), repeat=len(names))))
     return Claim(
         "weights of four",
-        "The default reward's choice does not depend on the weights of its four terms.",
+        "The choice by the four terms does not depend on their weights.",
         f"on every image F1 stays within {SAME} of that at equal weights while one term weighs "
         f"1/{JUDGED} to {JUDGED} times as much as the others",
         len(found["images_steady_where_judged"]) == len(sweeps),
@@ -289,7 +289,7 @@ def noise(out: Path, sweeps: Mapping[float, Sweep]) -> Claim:
             **sweep.to_dict(chosen[level]),
             "kept_f1": float(sweep.f1[kept]),
             "kept_found_over_true": sweep.share(kept),
-            "default_reward_f1": float(sweep.f1[sweep.best()[0]]),
+            "four_terms_f1": float(sweep.f1[sweep.best()[0]]),
         }
         for level, sweep in sweeps.items()
     ]
@@ -341,7 +341,7 @@ def hacks(out: Path, seed: int, level: float = 0.2) -> Claim:
     asked, given = oracle(micrograph), answers(micrograph, seed)
     start, rows = State.start(micrograph.normalized()), {}
     for name, points in given.items():
-        score = DEFAULT(start.with_artifact(points), asked.prior)
+        score = FOUR(start.with_artifact(points), asked.prior)
         rows[name] = {
             "two_objectives": PAPER.scalarise(score.terms),
             "four_terms": score.value,

@@ -16,7 +16,6 @@ from scopegym.artifacts import Array, Points, State
 from scopegym.cache import Cache, using
 from scopegym.datasets.bundled import bundled
 from scopegym.datasets.simulate import simulate_crystal
-from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Trial
 from scopegym.micrograph import Micrograph
 from scopegym.operators import registry as operators
@@ -28,8 +27,13 @@ from scopegym.workflow import Step, Workflow
 
 #: The two objectives, joined as the paper does: by the distance to where both are 0.
 PAPER = Reward("paper-000", {"count_error": 1, "spacing_error": 1}, "euclidean")
-#: What the package puts in their place: four claims that must all hold.
-DEFAULT = tasks["atoms"].reward
+#: What the package puts in their place, of the claims that such a sweep can weigh against each
+#: other: four that must all hold.
+FOUR = Reward(
+    "four-terms",
+    {"count_error": 1, "spacing_error": 1, "spacing_excess": 1, "image_evidence": 1},
+    "product",
+)
 Distance = Literal["euclidean", "chebyshev"]
 DISTANCES: tuple[Distance, ...] = ("euclidean", "chebyshev")
 #: What is tuned, and its parameters.
@@ -152,14 +156,14 @@ class Detections:
     states: tuple[State, ...]
 
     def judged(self, species: str | None = None) -> Sweep:
-        """Every answer's score by the default reward and its F1, each computed once."""
+        """Every answer's score by the four terms and its F1, each computed once."""
         asked = oracle(self.micrograph, species)
         judged: dict[int, tuple[Score, float]] = {}
         with using(Cache()):
             for state in self.states:
                 if id(state) not in judged:
                     f1 = agreement(asked.truth, state.need(Points), asked.prior)
-                    judged[id(state)] = (DEFAULT(state, asked.prior), f1)
+                    judged[id(state)] = (FOUR(state, asked.prior), f1)
         scores, f1s = zip(*(judged[id(state)] for state in self.states), strict=True)
         trials = (Trial(w, s, 1, 0.0, 0.0) for w, s in zip(self.workflows, scores, strict=True))
         return Sweep(self, asked, tuple(trials), np.array(f1s))
@@ -247,9 +251,9 @@ class Sweep:
         return self.front[int(far.argmin())]
 
     def best(self, weights: Array | None = None) -> Array:
-        """The rows ``[M]`` that the default reward puts first, with its terms' goodnesses to the
+        """The rows ``[M]`` that the four terms put first, with their goodnesses to the
         power of weights ``[M, T]``; all 1 unless given."""
-        gaps = self.gaps(DEFAULT)
+        gaps = self.gaps(FOUR)
         powers = np.ones((1, gaps.shape[1])) if weights is None else weights
         # A goodness of 0 spoils a product at any weight; its logarithm must stay finite for that.
         rows: Array = (powers @ np.log(np.maximum(1 - gaps, 1e-12)).T).argmax(axis=1)

@@ -18,7 +18,8 @@ from scopegym.artifacts import Points, State
 from scopegym.envs.problem import Problem, Trial
 from scopegym.envs.problem import registry as tasks
 from scopegym.errors import ScopegymError
-from scopegym.experiments.solve import DOUBTFUL, Result, search
+from scopegym.experiments.belief import trusted, verdict
+from scopegym.experiments.solve import Result, search
 from scopegym.experiments.windows.grid import Grid, Window, merge, part, tiled
 from scopegym.micrograph import Micrograph
 from scopegym.prior import Prior
@@ -215,6 +216,7 @@ def solve_windows(
         raise ScopegymError(f"No window has a result: {windows[0].failure}")
     points = merge(grid, {s.window: s.points for s in windows}, problem.prior.scale_px)
     whole = judged(problem, points)
+    doubts = _doubts(windows, trusted(problem))
     return Windowed(
         problem=problem,
         agent=agent,
@@ -226,7 +228,8 @@ def solve_windows(
         pick=pick,
         seconds=time.perf_counter() - start,
         calibration=expectation.calibration,
-        warnings=(*expectation.warnings, *_doubts(windows)),
+        warnings=(*expectation.warnings, *doubts),
+        verdict=verdict(problem, whole.score, expectation, doubts),
         timing=_timing(windows),
         grid=grid,
         windows=windows,
@@ -266,8 +269,8 @@ def _timing(windows: Sequence[Solved]) -> dict[str, float]:
     return spent
 
 
-def _doubts(windows: Sequence[Solved]) -> list[str]:
-    """Warnings about windows that are worse than the merged score."""
+def _doubts(windows: Sequence[Solved], least: float) -> list[str]:
+    """Warnings about windows without a result or with less than the least score."""
     doubts = []
     failed = [solved for solved in windows if solved.trial is None]
     if failed:
@@ -275,10 +278,10 @@ def _doubts(windows: Sequence[Solved]) -> list[str]:
             f"{len(failed)} of {len(windows)} windows have no result; {failed[0].window}: "
             f"{failed[0].failure}"
         )
-    low = [s for s in windows if s.trial is not None and s.trial.score.value < DOUBTFUL]
+    low = [s for s in windows if s.trial is not None and s.trial.score.value < least]
     if low:
         doubts.append(
-            f"{len(low)} of {len(windows)} windows score below {DOUBTFUL:g}, {low[0].window} among "
+            f"{len(low)} of {len(windows)} windows score below {least:g}, {low[0].window} among "
             "them: check the result."
         )
     return doubts
