@@ -5,6 +5,7 @@ After Barakati et al. 2024, Physics-based reward driven image analysis in micros
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -74,24 +75,25 @@ def sample(rng: np.random.Generator) -> Problem:
     # The calibration check corrects the scale to about 0.5 %.
     measured = np.array(projection.lattice_px(pixel_size_nm, rotation)) * rng.normal(1, 0.005)
     prior = projection.prior((256, 256), lattice_px=measured)
-    return Problem(micrograph, _as_known(prior, rng), registry["atoms"])
+    return Problem(micrograph, prior, registry["atoms"])
 
 
-def _as_known(prior: Prior, rng: np.random.Generator) -> Prior:
-    """What a user knows: in three images of five the crystal, in the others spacing and count,
-    which are exact or as wrong as estimates."""
-    kind = rng.random()
+def with_another_prior(problem: Problem, rng: np.random.Generator) -> Problem:
+    """What users know: in three images of five the crystal, in the others spacing and count, which
+    are exact or as wrong as estimates."""
+    prior, kind = problem.prior, rng.random()
     if kind < 0.6:
-        return prior
+        return problem
     spread = 0.0 if kind < 0.8 else 1.0
     assert prior.count is not None
     scale_px = prior.scale_px * math.exp(spread * rng.normal(0, 0.05))
-    return Prior(
+    known = Prior(
         scale_px=scale_px,
         count=prior.count * math.exp(spread * rng.normal(0, 0.1)),
         neighbour_sums_px=(4 * scale_px,),
         sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "given"),
     )
+    return replace(problem, prior=known)
 
 
 atoms = registry.add(
@@ -133,6 +135,7 @@ atoms = registry.add(
             "laplacian_of_gaussian.num_sigma",
         ),
         sample=sample,
+        vary=with_another_prior,
         nouns=Nouns("columns"),
         trusted=0.75,
         __doc__="Find the columns of an atomically resolved image.",

@@ -51,7 +51,8 @@ class Task:
     ``tie`` are equal. A result that scores less than ``trusted`` is doubtful. Up to ``few``
     operator executions are a proposal, more are a search.
     ``adversaries`` make wrong answers for an audit, in addition to those of the kind of answer.
-    ``takes`` is the input of a problem: one image or the frames of a stack.
+    ``takes`` is the input of a problem: one image or the frames of a stack. ``vary`` makes of a
+    sampled problem one for training, such as with another prior.
     """
 
     name: str
@@ -71,12 +72,18 @@ class Task:
     trusted: float = 0.5
     adversaries: tuple[Adversary, ...] = ()
     takes: Literal["image", "frames"] = "image"
+    vary: Callable[[Problem, np.random.Generator], Problem] | None = None
     __doc__: str = field(default="", repr=False)
 
     @property
     def kind(self) -> Kind[Any]:
         """The description of its kind of answer."""
         return described(self.answer)
+
+    def practice(self, rng: np.random.Generator) -> Problem:
+        """A problem to train on."""
+        problem = self.sample(rng)
+        return problem if self.vary is None else self.vary(problem, rng)
 
     @property
     def answer(self) -> type[Artifact]:

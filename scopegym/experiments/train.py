@@ -127,7 +127,8 @@ def _split(
     """Training problems (None: simulated ones) and those for validation, sharing one cache."""
     if problems is None:
         drawn = [
-            task.sample(np.random.default_rng([VALIDATION, i])) for i in range(settings.validation)
+            task.practice(np.random.default_rng([VALIDATION, i]))
+            for i in range(settings.validation)
         ]
         return None, _sharing(drawn)
     if not problems:

@@ -103,6 +103,8 @@ def test_json_is_one_object_with_the_fields_of_the_contract(scopegym, image, tmp
     assert result["operator_executions"] == 3
     assert 0 <= result["score"]["value"] <= 1
     assert set(result["score"]["terms"]) == {
+        "left_out",
+        "invented",
         "count_error",
         "spacing_error",
         "spacing_excess",

@@ -23,7 +23,7 @@ from scopegym.experiments.interrupt import (
     Stopped,
     on_interrupt,
 )
-from scopegym.experiments.solve import _doubts
+from scopegym.experiments.solve import _failures
 from scopegym.workers import stopping_on_sigterm
 
 COMMAND = [sys.executable, "-m", "scopegym.experiments.cli"]
@@ -237,7 +237,7 @@ def test_failed_workflows_are_told_with_their_most_frequent_reason():
     problem = tasks["atoms"].sample(np.random.default_rng(0))
     good = problem.evaluate(tasks["atoms"].expert)
     failed = [replace(good, failure=reason) for reason in ("rare", "no peaks", "no peaks")]
-    (doubt, *_) = _doubts([good, *failed], good)
+    [doubt] = _failures([good, *failed])
     assert doubt.startswith("3 of 4 workflows failed") and "no peaks" in doubt
 
 

@@ -86,7 +86,7 @@ class Host:
         one_thread()
         arguments = {"cache": Cache(spec.cache_bytes), **spec.arguments}
         self.envs = [WorkflowEnv(spec.task, **arguments) for _ in range(count)]
-        shared = Stream(self.envs[0].task.sample, spec.pool, spec.renewal)
+        shared = Stream(self.envs[0].task.practice, spec.pool, spec.renewal)
         for env in self.envs:
             if spec.arguments.get("images") is None:
                 env.images = shared
