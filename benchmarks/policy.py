@@ -1,6 +1,7 @@
 """One episode of a policy against `expert` and `bayes`: unseen simulated images, then real ones.
 
-    python benchmarks/policy.py [--data FOLDER] [--images N] [--keep FILE.csv] POLICY...
+    python benchmarks/policy.py [--data FOLDER] [--images N] [--keep FILE.csv] [--without-search]
+                                POLICY...
 
 POLICY is a bundle's folder or a task's name; FOLDER holds the published data sets. What FILE.csv
 holds already is not computed again.
@@ -73,8 +74,8 @@ def folder(name: str) -> Path:
     return SHIPPED / name if (SHIPPED / name).is_dir() else Path(name)
 
 
-def simulated(count: int, policies: list[str], keep: Path | None) -> None:
-    names = ("expert", "bayes", *policies)
+def simulated(count: int, policies: list[str], keep: Path | None, search: bool) -> None:
+    names = ("expert", *(["bayes"] if search else []), *policies)
     rows: dict[tuple[str, int], tuple[float, ...]] = {}
     if keep is not None and keep.exists():
         with keep.open() as lines:
@@ -184,8 +185,9 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--without-search", action="store_true", help="without bayes")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    simulated(given.images, given.policies, given.keep)
+    simulated(given.images, given.policies, given.keep, not given.without_search)
     if given.data is not None:
         real(given.data, given.policies)

@@ -17,7 +17,7 @@ from scopegym.agents.policy import SHIPPED, Policy
 from scopegym.artifacts import Points
 from scopegym.datasets.bundled import bundled
 from scopegym.envs.problem import Problem
-from scopegym.experiments.apply import doubts
+from scopegym.experiments.belief import verdict
 from scopegym.experiments.pictures import write_overlay
 from scopegym.experiments.reproduce.base import reproduce
 from scopegym.sample import Sample
@@ -109,7 +109,7 @@ def real(data: Path) -> None:
         expectation = Sample(**known, calibration="report").expect(micrograph)
         problem = Problem(micrograph, expectation.prior, policy.task)
         trial = policy.propose(problem)
-        said = "doubtful" if doubts(policy, problem, expectation, trial) else "ok"
+        said = verdict(problem, trial.score, expectation).belief
         middle = [n // 2 for n in micrograph.shape]
         top, left = (max(0, n - 90) for n in middle)
         part = problem.source.pixels[top : top + 180, left : left + 180]

@@ -5,6 +5,7 @@ Balandat et al. 2020, BoTorch: A Framework for Efficient Monte-Carlo Bayesian Op
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from scopegym.agents.encoding import Encoding
 from scopegym.artifacts import Array
 from scopegym.envs.problem import Problem, Trial
 from scopegym.errors import ScopegymError
+from scopegym.rewards.base import Reward, Score
 from scopegym.workflow import Workflow
 
 #: Trials before the model proposes: starting points, then random workflows.
@@ -29,6 +31,8 @@ DRAWS, NEIGHBOURS = 200, 200
 #: Draws from the model for the expected growth. They and the front's boxes take most of the time:
 #: with four terms, 64 take four times as long.
 SAMPLES = 16
+#: Most objectives: the cost of the hypervolume grows exponentially with their number.
+MOST_OBJECTIVES = 4
 #: Variance of repeated measurements. Workflows are deterministic; this keeps the model's matrices
 #: regular.
 NOISE = 1e-6
@@ -39,7 +43,8 @@ def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Itera
     """Bayesian optimisation of BoTorch: Gaussian processes predict where the front grows most.
 
     Growth is the hypervolume of the terms' goodnesses above 0: qLogNEHVI (Daulton et al. 2021,
-    Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023).
+    Parallel Bayesian Optimization of Multiple Noisy Objectives; Ament et al. 2023). Of more than
+    four terms the lightest are joined.
     """
     _check_installed()
     encoding = Encoding(problem.task)
@@ -58,9 +63,19 @@ def botorch(problem: Problem, budget: Budget, rng: np.random.Generator) -> Itera
         if trial is None:
             return
         points.append(_point(encoding, workflow))
-        goodnesses.append([*problem.reward.goodnesses(trial.score.terms).values()])
+        goodnesses.append(_objectives(problem.reward, trial.score))
         front.add(trial)
         yield trial
+
+
+def _objectives(reward: Reward, score: Score) -> list[float]:
+    """The goodnesses of the terms, the heaviest first; those of the lightest are multiplied where
+    there would be too many."""
+    goodness = reward.goodnesses(score.terms)
+    heaviest = sorted(goodness, key=lambda term: -reward.weights[term])
+    kept, light = heaviest[: MOST_OBJECTIVES - 1], heaviest[MOST_OBJECTIVES - 1 :]
+    joined = [math.prod(goodness[term] for term in light)] if light else []
+    return [goodness[term] for term in kept] + joined
 
 
 def _propose(
