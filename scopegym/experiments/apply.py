@@ -117,9 +117,12 @@ class Applier:
     ) -> tuple[float, dict[str, bytes]]:
         policy = self.job.policy
         problem, expectation = problem_of(micrograph, self.job.sample, policy.task, policy.reward)
-        trial = self._chosen(problem)
+        trial, doubts = self._chosen(problem), []
         if trial.failure is not None:
-            raise ScopegymError(f"The policy's workflow fails: {trial.failure}.")
+            doubts = [f"The policy's workflow fails ({trial.failure}); this is the expert's."]
+            trial = problem.evaluate(problem.task.expert)
+        if trial.failure is not None:
+            raise ScopegymError(f"The expert's workflow fails, too: {trial.failure}.")
         state = problem.run(trial.workflow)
         answer = state.get(problem.task.answer)
         unlike = unlike_training(policy, problem)
@@ -127,7 +130,7 @@ class Applier:
             **identity,
             "task": problem.task.name,
             "sha256": micrograph.sha256,
-            **verdict(problem, trial.score, expectation).to_dict(),
+            **verdict(problem, trial.score, expectation, doubts).to_dict(),
             "score": {"value": trial.score.value, "terms": dict(trial.score.terms)},
             "answer": dict(found(answer, problem).numbers),
             "operator_executions": trial.executions,

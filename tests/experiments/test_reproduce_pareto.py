@@ -15,6 +15,7 @@ from scopegym.datasets.simulate import simulate_crystal
 from scopegym.envs import registry as tasks
 from scopegym.envs.problem import Problem, Trial
 from scopegym.experiments.reproduce.base import reproduce
+from scopegym.experiments.reproduce.pareto_sweep import FOUR
 from scopegym.rewards.base import Score
 from scopegym.workflow import Workflow
 
@@ -109,7 +110,7 @@ def test_equal_answers_are_one_object_and_different_ones_are_not(found):
 
 def test_a_sweep_says_what_a_problem_says(whole):
     sweep = whole[paper_000.simulated(0.6)]
-    problem = Problem(sweep.found.micrograph, sweep.oracle.prior, tasks["atoms"])
+    problem = Problem(sweep.found.micrograph, sweep.oracle.prior, tasks["atoms"], FOUR)
     for trial in sweep.trials[::7]:
         assert problem.evaluate(trial.workflow).score == trial.score
 

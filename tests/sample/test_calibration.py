@@ -174,7 +174,7 @@ def test_gross_error_is_contradicted_and_measured(wrong: float) -> None:
     assert verdict.status == "contradicted"
     assert verdict.ratios == pytest.approx((wrong, wrong), rel=0.005)
     assert verdict.lattice_px is None
-    assert "more than the 10% allowed" in verdict.message
+    assert "more than the 10 % allowed" in verdict.message
 
 
 def test_verdicts_and_their_sentences() -> None:
