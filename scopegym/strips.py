@@ -1,8 +1,9 @@
-"""Large images in strips of rows, so that intermediate results stay small."""
+"""Large images in strips of rows or in tiles, so that intermediate results stay small."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -52,3 +53,10 @@ def in_strips(
 def precision(size: int) -> type[np.floating]:
     """Type of results for an image of this size [px]: float64 up to 512 x 512, then float32."""
     return np.float64 if size <= WHOLE else np.float32
+
+
+def tiles(shape: tuple[int, ...], largest: int) -> list[tuple[slice, slice]]:
+    """Tiles of equal size, at most ``largest`` a side [px]."""
+    edges = [np.linspace(0, n, -(-n // largest) + 1).astype(int).tolist() for n in shape]
+    rows, columns = ([slice(a, b) for a, b in pairwise(axis)] for axis in edges)
+    return list(product(rows, columns))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from scopegym.operators.peaks import peaks
 from scopegym.prior import Prior
 from scopegym.rewards.base import reward_term
 from scopegym.sample.spectrum import block_level, coarser
+from scopegym.strips import tiles
 
 #: Widths of a column's Gaussian that are tried, and width of the background [spacings].
 WIDTHS = (0.10, 0.13, 0.165, 0.21, 0.265, 0.33)
@@ -223,8 +224,8 @@ class Scene:
         half = TILE_PX // 4
         centre = image[tuple(slice(max(0, n // 2 - half), n // 2 + half) for n in image.shape)]
         shape = _shape_of(_clean(centre, spacing), spacing)
-        tiles = tuple(_tile(image, corner, spacing, shape) for corner in _corners(image.shape))
-        return cls(tiles, shape, spacing, binned)
+        parts = (_tile(image, part, spacing, shape) for part in tiles(image.shape, TILE_PX))
+        return cls(tuple(parts), shape, spacing, binned)
 
     @property
     def nbytes(self) -> int:
@@ -313,13 +314,6 @@ def _shape_of(clean: Array, spacing: float) -> Shape:
         return float(np.square(clean - shape.drawn(clean.shape, yx, amplitudes)).sum())
 
     return min(shapes, key=rest)
-
-
-def _corners(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Tiles of equal size, at most ``TILE_PX`` a side."""
-    edges = [np.linspace(0, n, -(-n // TILE_PX) + 1).astype(int).tolist() for n in shape]
-    rows, columns = ([slice(a, b) for a, b in pairwise(axis)] for axis in edges)
-    return list(product(rows, columns))
 
 
 def _tile(image: Array, part: tuple[slice, slice], spacing: float, shape: Shape) -> Tile:

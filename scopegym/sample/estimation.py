@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,7 @@ from scopegym.sample.spectrum import (
     readable,
     vertices,
 )
+from scopegym.strips import tiles
 
 Float = NDArray[np.float64]
 
@@ -53,11 +53,11 @@ def estimate_prior(source: ArrayLike, contrast: Polarity = "bright") -> Prior:
     while seen.few and times * LARGEST_PX < max(image.shape):
         times *= 2
         seen = _Seen.of(sign * centre(image, times))
-    tiles = _tiles(image.shape, times * LARGEST_PX)
-    if len(tiles) == 1:
+    regions = tiles(image.shape, times * LARGEST_PX)
+    if len(regions) == 1:
         count = _count(seen.found, seen.spacing, seen.shape)
     else:
-        parts = (sign * coarser(image[tile], times) for tile in tiles)
+        parts = (sign * coarser(image[tile], times) for tile in regions)
         count = sum(seen.count(part) for part in parts)
     sums = () if seen.nearest is None else (float(np.median(seen.nearest.sum(axis=1))),)
     return Prior(
@@ -67,13 +67,6 @@ def estimate_prior(source: ArrayLike, contrast: Polarity = "bright") -> Prior:
         contrast=contrast,
         sources=dict.fromkeys(("scale_px", "count", "neighbour_sums_px"), "estimated"),
     )
-
-
-def _tiles(shape: tuple[int, ...], largest: int) -> list[tuple[slice, slice]]:
-    """Tiles of equal size, at most ``largest`` a side [px]."""
-    edges = [np.linspace(0, n, -(-n // largest) + 1).astype(int).tolist() for n in shape]
-    rows, columns = ([slice(a, b) for a, b in pairwise(axis)] for axis in edges)
-    return list(product(rows, columns))
 
 
 def _count(found: Float, spacing: float, shape: tuple[int, ...]) -> float:
